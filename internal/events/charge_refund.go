@@ -1,0 +1,203 @@
+package events
+
+import "slices"
+
+// RefundStatus is where a refund stands: requested < pending < succeeded < failed, canceled. It never goes back; a
+// refund that succeeded can still fail later, when the buyer's bank sends the money back.
+type RefundStatus string
+
+// The refund statuses.
+const (
+	RefundRequested RefundStatus = "requested"
+	RefundPending   RefundStatus = "pending"
+	RefundSucceeded RefundStatus = "succeeded"
+	RefundFailed    RefundStatus = "failed"
+	RefundCanceled  RefundStatus = "canceled"
+)
+
+func (s RefundStatus) rank() int {
+	switch s {
+	case RefundRequested:
+		return 1
+	case RefundPending:
+		return 2
+	case RefundSucceeded:
+		return 3
+	case RefundFailed, RefundCanceled:
+		return 4
+	}
+	return 0
+}
+
+// Open tells whether the refund's outcome is still to come.
+func (s RefundStatus) Open() bool { return s == RefundRequested || s == RefundPending }
+
+// ended tells whether the refund returns no money.
+func (s RefundStatus) ended() bool { return s == RefundFailed || s == RefundCanceled }
+
+// Refund is one refund of a charge.
+type Refund struct {
+	ID               string       `json:"id"`
+	Amount           int64        `json:"amount"` // minor units
+	Status           RefundStatus `json:"status"`
+	ProviderRefundID string       `json:"providerRefundId,omitempty"`
+	Reason           string       `json:"reason,omitempty"`
+	CommandDigest    string       `json:"commandDigest,omitempty"`
+}
+
+// MaxRefunds is how many refunds a charge can have.
+const MaxRefunds = 100
+
+// RefundCharge is the command charge.refund. Amount 0 means all that is left.
+type RefundCharge struct {
+	RefundID      string
+	Amount        int64
+	Reason        string
+	CommandDigest string
+}
+
+// RefundObserved is what a provider said about one refund. RefundID is our id of it: from its reserved metadata, or
+// [ReportedRefundID].
+type RefundObserved struct {
+	RefundID string
+	Report   RefundReport
+}
+
+// RefundTotalObserved is the sum that a provider reports as refunded, without saying in which refunds.
+type RefundTotalObserved struct{ Total int64 }
+
+func (RefundCharge) chargeInput()        {}
+func (RefundObserved) chargeInput()      {}
+func (RefundTotalObserved) chargeInput() {}
+
+// Refundable is what is left of a charge: its amount without all refunds that have not failed or been canceled.
+func (s *Charge) Refundable() int64 { return s.Amount - s.refundsAlive() }
+
+func (s *Charge) refundsAlive() int64 {
+	var sum int64
+	for _, r := range s.Refunds {
+		if !r.Status.ended() {
+			sum += r.Amount
+		}
+	}
+	return sum
+}
+
+// Refund finds a refund by our id, nil if the charge has none such.
+func (s *Charge) Refund(id string) *Refund {
+	i := slices.IndexFunc(s.Refunds, func(r Refund) bool { return r.ID == id })
+	if i < 0 {
+		return nil
+	}
+	return &s.Refunds[i]
+}
+
+func refundCharge(last *Event, in RefundCharge, c Cause) (*Event, error) {
+	if last == nil {
+		return nil, refuse(CodeChargeNotFound, "chargeId", "there is no such charge")
+	}
+	s := copyCharge(last)
+	if known := s.Refund(in.RefundID); known != nil {
+		if known.CommandDigest != in.CommandDigest {
+			return nil, errConflict()
+		}
+		return nil, nil
+	}
+	left := s.Refundable()
+	switch {
+	case s.Status != ChargeStatusSucceeded:
+		return nil, refuse(CodeChargeNotRefundable, "chargeId", "the charge is %s; only a succeeded charge can be refunded", s.Status)
+	case s.disputeOpen():
+		return nil, refuse(CodeChargeNotRefundable, "chargeId",
+			"a dispute of the charge is open; the money is already held back, so a refund now could pay the buyer twice")
+	case left <= 0:
+		return nil, refuse(CodeChargeNotRefundable, "chargeId", "the charge is fully refunded")
+	case in.Amount > left:
+		return nil, refuse(CodeRefundTooLarge, "amount", "%d is more than the %d that is left to refund", in.Amount, left)
+	case len(s.Refunds) >= MaxRefunds:
+		return nil, refuse(CodeRefundLimit, "chargeId", "the charge has %d refunds, which is the most there can be", MaxRefunds)
+	}
+	amount := in.Amount
+	if amount == 0 {
+		amount = left
+	}
+	s.Refunds = append(s.Refunds, Refund{
+		ID: in.RefundID, Amount: amount, Status: RefundRequested, Reason: in.Reason, CommandDigest: in.CommandDigest,
+	})
+	e := s.next(last, ChargeRefundRequested, c)
+	e.Data.Refund = &s.Refunds[len(s.Refunds)-1]
+	return e, nil
+}
+
+// observeRefund takes in one refund, known or made elsewhere.
+func observeRefund(last *Event, in RefundObserved, c Cause) (*Event, error) {
+	if last == nil {
+		return nil, ErrNoCharge
+	}
+	s := copyCharge(last)
+	if s.Status != ChargeStatusSucceeded {
+		return nil, ErrNoCharge // its success is still to come; refunds hang on succeeded charges only
+	}
+	r := s.findRefund(in)
+	switch {
+	case r == nil && len(s.Refunds) >= MaxRefunds:
+		return nil, nil
+	case r == nil:
+		s.Refunds = append(s.Refunds, Refund{ID: in.RefundID, Amount: in.Report.Amount, Reason: in.Report.Reason})
+		r = &s.Refunds[len(s.Refunds)-1]
+	}
+	status := in.Report.Status
+	learned := r.ProviderRefundID == "" && in.Report.ID != ""
+	if r.Status != "" && status.rank() <= r.Status.rank() {
+		return nil, nil
+	}
+	if learned {
+		r.ProviderRefundID = in.Report.ID
+	}
+	r.Status = status
+	typ := ChargeUpdated
+	switch {
+	case status == RefundSucceeded:
+		typ = ChargeRefunded
+	case status.ended():
+		typ = ChargeRefundFailed
+	}
+	s.AmountRefunded = 0
+	for _, one := range s.Refunds {
+		if one.Status == RefundSucceeded {
+			s.AmountRefunded += one.Amount
+		}
+	}
+	refund := *r
+	e := s.next(last, typ, c)
+	e.Data.Refund = &refund
+	return e, nil
+}
+
+// findRefund finds the refund a report is about: by our id, or by the provider's.
+func (s *Charge) findRefund(in RefundObserved) *Refund {
+	if r := s.Refund(in.RefundID); r != nil {
+		return r
+	}
+	i := slices.IndexFunc(s.Refunds, func(r Refund) bool {
+		return in.Report.ID != "" && r.ProviderRefundID == in.Report.ID
+	})
+	if i < 0 {
+		return nil
+	}
+	return &s.Refunds[i]
+}
+
+// observeRefundTotal asks for a look when the provider reports more refunded than is known. The total is remembered, so
+// the same report asks once.
+func observeRefundTotal(last *Event, in RefundTotalObserved, c Cause) *Event {
+	if last == nil {
+		return nil
+	}
+	s := copyCharge(last)
+	if s.Status != ChargeStatusSucceeded || in.Total <= s.ProviderAmountRefunded || in.Total <= s.refundsAlive() {
+		return nil
+	}
+	s.ProviderAmountRefunded = in.Total
+	return s.next(last, ChargeRefreshRequested, c)
+}

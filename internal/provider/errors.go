@@ -1,0 +1,80 @@
+package provider
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Class says what a failed call means for the worker. The zero value is the careful one.
+type Class int
+
+// The classes.
+const (
+	InDoubt   Class = iota // may have been applied: ask the provider before anything else
+	Declined               // the provider's final no
+	Invalid                // our request is wrong; a retry gives the same answer
+	Transient              // known not to have been applied: the same again later
+	Blocked                // credentials or configuration of the account: no call will work
+)
+
+func (c Class) String() string {
+	switch c {
+	case InDoubt:
+		return "in_doubt"
+	case Declined:
+		return "declined"
+	case Invalid:
+		return "invalid"
+	case Transient:
+		return "transient"
+	case Blocked:
+		return "blocked"
+	}
+	return "in_doubt"
+}
+
+// Error is a failed provider call. It holds no body and no secret of the provider's answer.
+type Error struct {
+	Class       Class
+	Operation   string        // "payment_intents.create"
+	Code        string        // the provider's code, "resource_missing"
+	DeclineCode string        // with Declined
+	Param       string        // the parameter at fault, with Invalid
+	Status      int           // HTTP status, 0 if no answer came
+	RequestID   string        // the provider's id of the request, for its support
+	RetryAfter  time.Duration // how long the provider asks to wait, 0 if it does not say
+	NotFound    bool          // the object asked for does not exist
+	Err         error         // the cause, already stripped of bodies; may be nil
+}
+
+func (e *Error) Error() string {
+	s := fmt.Sprintf("%s: %s", e.Operation, e.Class)
+	if e.Status != 0 {
+		s += fmt.Sprintf(" (status %d", e.Status)
+		if e.Code != "" {
+			s += ", " + e.Code
+		}
+		if e.Param != "" {
+			s += ", " + e.Param
+		}
+		if e.RequestID != "" {
+			s += ", " + e.RequestID
+		}
+		s += ")"
+	}
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// ClassOf tells what a failed call means: [InDoubt] for anything that is not an [*Error].
+func ClassOf(err error) Class {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Class
+	}
+	return InDoubt
+}
