@@ -1,0 +1,63 @@
+# PayKit. `make help` lists the targets.
+SHELL := bash
+GO ?= go
+GOLANGCI_VERSION := v2.15.0
+BIN := $(CURDIR)/bin
+GOLANGCI := $(BIN)/golangci-lint-$(GOLANGCI_VERSION)
+TEST_TIMEOUT ?= 15m
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-zA-Z_-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: dev
+dev: ## run the whole loop: NATS, sandbox, ingest, worker, projector
+	$(GO) run ./cmd/paykit dev
+
+.PHONY: build
+build: ## build the four programs into bin/
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags="-s -w" -o $(BIN)/ ./cmd/...
+
+.PHONY: test
+test: ## all tests that need nothing but Go, with the race detector where there is a C compiler
+	@if [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC)" >/dev/null 2>&1; then \
+		$(GO) test -race -timeout $(TEST_TIMEOUT) ./...; \
+	else \
+		echo "no C compiler: tests run without the race detector"; \
+		CGO_ENABLED=0 $(GO) test -timeout $(TEST_TIMEOUT) ./...; \
+	fi
+
+.PHONY: test-browser
+test-browser: ## the hosted pages in headless Chromium (installs it where it is missing)
+	.ci/install-browser
+	$(GO) test -count=1 -timeout 5m -tags browser -run 'Browser' ./internal/provider/stripe/sandbox/...
+
+.PHONY: check
+check: ## formatting, vet, tidy go.mod
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet ./...
+	$(GO) mod tidy -diff
+	$(GO) mod verify
+
+.PHONY: lint
+lint: $(GOLANGCI) ## golangci-lint with .golangci.yml
+	$(GOLANGCI) run --timeout 15m ./...
+
+$(GOLANGCI):
+	@mkdir -p $(BIN)
+	GOBIN=$(BIN) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+	@mv $(BIN)/golangci-lint $@
+
+.PHONY: bench
+bench: ## the figures of docs/performance.md, each as a ratio within one run
+	$(GO) test -run '^$$' -bench . -benchtime 3s -timeout 30m ./internal/bench/...
+
+.PHONY: golden
+golden: ## write missing golden files (existing ones are never changed)
+	$(GO) test ./internal/events -run Golden -golden
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf $(BIN)
