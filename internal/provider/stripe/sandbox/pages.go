@@ -40,7 +40,7 @@ type asset struct {
 // registerPages adds the hosted checkout, setup and 3-D Secure pages, their static files and the landing page to mux.
 // Card data goes from the form to the core and nowhere else: no log line, no URL, no cookie.
 func (s *Server) registerPages(mux *http.ServeMux) {
-	p := &pages{server: s, log: zerolog.Nop(), now: time.Now, assets: map[string]asset{}}
+	p := &pages{server: s, log: s.cfg.Logger, now: s.pageTime, assets: map[string]asset{}}
 	urls := p.loadAssets()
 	p.templates = template.Must(template.New("pages").
 		Funcs(template.FuncMap{"asset": func(name string) string { return urls[name] }}).
@@ -182,10 +182,9 @@ func initial(name string) string {
 	return "?"
 }
 
-// orText returns text, or instead when there is none.
-func orText(text, instead string) string {
-	if text == "" {
-		return instead
-	}
-	return text
+// pageTime is the sandbox's clock, for pages, which do not hold the core's lock.
+func (s *Server) pageTime() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.now()
 }

@@ -107,7 +107,7 @@ func (p *pages) showAgain(w http.ResponseWriter, status int, session hostedSessi
 	form.CVC = ""
 	form.Number = groupDigits(form.Number)
 	view.Form, view.Alert, view.Errors = form, alert, wrong
-	view.Focus = orText(wrong.first(), "cardNumber")
+	view.Focus = orDefault(wrong.first(), "cardNumber")
 	view.Title = "Please check your card · " + view.Title
 	p.render(w, status, "checkout", view)
 }
@@ -125,7 +125,7 @@ func (p *pages) closedAfterSubmit(w http.ResponseWriter, r *http.Request, sessio
 
 // closed is the page of a session that takes no card any more.
 func (p *pages) closed(w http.ResponseWriter, session hostedSession) {
-	merchant := merchantName(session.MerchantName)
+	merchant := session.MerchantName
 	if session.Status == "complete" {
 		view := messageView{
 			Title: "Paid · " + merchant, Mark: "done", Heading: "You have already paid",
@@ -148,10 +148,10 @@ func (p *pages) closed(w http.ResponseWriter, session hostedSession) {
 
 func (p *pages) checkoutView(session hostedSession, chosen string) checkoutView {
 	now := p.now()
-	merchant := merchantName(session.MerchantName)
+	merchant := session.MerchantName
 	view := checkoutView{
 		Title: "Pay " + merchant, Merchant: merchant, Initial: initial(merchant),
-		Description: orText(session.Description, "Your order"), CancelURL: session.CancelURL, Email: session.CustomerEmail,
+		Description: orDefault(session.Description, "Your order"), CancelURL: session.CancelURL, Email: session.CustomerEmail,
 		Action: checkoutPath(session.ID), Setup: session.Mode == "setup",
 		Cards:     offerCards(commonCards(), session.ID, chosen, now),
 		MoreCards: offerCards(rareCards(), session.ID, chosen, now),
@@ -216,9 +216,6 @@ func readExpiry(text string) (string, bool) {
 	}
 	return month + "/" + year, true
 }
-
-// merchantName falls back to a name that explains itself.
-func merchantName(name string) string { return orText(name, "Test shop") }
 
 // spell says how long something is still open, in the largest fitting unit, rounded down.
 func spell(d time.Duration) string {

@@ -2,6 +2,9 @@ package sandbox
 
 import "net/http"
 
+// maxRecent is how many checkout sessions the landing page links to.
+const maxRecent = 10
+
 // homeView is the landing page.
 type homeView struct {
 	Title, BaseURL string
@@ -22,9 +25,45 @@ type endpoint struct {
 
 // home is GET /: what this server is and how to begin, for whoever opens its port in a browser.
 func (p *pages) home(w http.ResponseWriter, r *http.Request) {
-	p.render(w, http.StatusOK, "home", homeView{
+	view := homeView{
 		Title: "PayKit sandbox", BaseURL: "http://" + r.Host, Endpoints: endpoints(), Cards: append(commonCards(), rareCards()...),
-	})
+	}
+	for _, id := range p.server.recentSessions(maxRecent) {
+		session, ok := p.server.hostedSession(id)
+		if !ok {
+			continue
+		}
+		row := homeSession{Href: checkoutPath(id), ShortID: shorten(id), Description: session.Description, Status: session.Status}
+		if session.Mode == "setup" {
+			row.Description = orDefault(row.Description, "Save a card")
+		} else {
+			row.Amount = formatMoney(session.Amount, session.Currency)
+		}
+		view.Sessions = append(view.Sessions, row)
+	}
+	p.render(w, http.StatusOK, "home", view)
+}
+
+// recentSessions returns the ids of the newest checkout sessions, newest first.
+func (s *Server) recentSessions(limit int) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var ids []string
+	for id := range s.sessions.all {
+		if len(ids) == limit {
+			break
+		}
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// shorten keeps the beginning of an id and the end, by which people tell it from others.
+func shorten(id string) string {
+	if len(id) <= 20 {
+		return id
+	}
+	return id[:8] + "…" + id[len(id)-6:]
 }
 
 func endpoints() []endpoint {

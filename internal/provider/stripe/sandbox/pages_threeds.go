@@ -22,7 +22,7 @@ func (p *pages) showAction(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if action.Status != "pending" {
-		merchant := merchantName(action.MerchantName)
+		merchant := action.MerchantName
 		p.render(w, http.StatusOK, "message", messageView{
 			Title: "Done · Test Bank", Mark: "done", Heading: "This step is already done",
 			Text:    "Your bank has given its answer. Nothing more is to be done here.",
@@ -31,7 +31,7 @@ func (p *pages) showAction(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	view := actionView{
-		Title: "Confirm your payment · Test Bank", Merchant: merchantName(action.MerchantName), Description: action.Description,
+		Title: "Confirm your payment · Test Bank", Merchant: action.MerchantName, Description: action.Description,
 		Brand: brandName(action.CardBrand), Last4: action.CardLast4, Setup: action.Kind == "setup",
 		Date: p.now().UTC().Format("2 January 2006, 15:04 UTC"), Action: "/3ds/" + url.PathEscape(action.ID),
 	}

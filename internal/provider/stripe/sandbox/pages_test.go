@@ -1,0 +1,599 @@
+package sandbox_test
+
+import (
+	"encoding/json"
+	"html"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/paykit-go/paykit/internal/provider/stripe/sandbox"
+)
+
+// buyer walks the pages as a browser without script does: it follows links, sends forms, keeps no cookies, and stops at
+// every redirect so that a test sees where it leads.
+type buyer struct {
+	t      *testing.T
+	base   string
+	client *http.Client
+}
+
+// reply is what came back.
+type reply struct {
+	status   int
+	location string
+	header   http.Header
+	body     string
+}
+
+func newBuyer(t *testing.T) *buyer {
+	t.Helper()
+	s, err := sandbox.New(sandbox.Config{MerchantName: "Acme & Sons"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	server := httptest.NewServer(s)
+	t.Cleanup(server.Close)
+	client := server.Client()
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &buyer{t: t, base: server.URL, client: client}
+}
+
+func (b *buyer) send(method, target string, form url.Values, header http.Header) reply {
+	b.t.Helper()
+	if strings.HasPrefix(target, "/") {
+		target = b.base + target
+	}
+	var body io.Reader
+	if form != nil {
+		body = strings.NewReader(form.Encode())
+	}
+	req, err := http.NewRequestWithContext(b.t.Context(), method, target, body)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if form != nil {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	for name, values := range header {
+		req.Header[name] = values
+	}
+	resp, err := b.client.Do(req)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return reply{status: resp.StatusCode, location: resp.Header.Get("Location"), header: resp.Header, body: string(text)}
+}
+
+func (b *buyer) get(target string) reply {
+	b.t.Helper()
+	return b.send(http.MethodGet, target, nil, nil)
+}
+
+func (b *buyer) post(target string, form url.Values) reply {
+	b.t.Helper()
+	return b.send(http.MethodPost, target, form, nil)
+}
+
+// api calls the sandbox as an app does and decodes the answer into out.
+func (b *buyer) api(method, path string, form url.Values, out any) {
+	b.t.Helper()
+	r := b.send(method, path, form, http.Header{"Authorization": {"Bearer sk_test_pages"}})
+	if r.status != http.StatusOK {
+		b.t.Fatalf("%s %s: status %d: %s", method, path, r.status, r.body)
+	}
+	if out == nil {
+		return
+	}
+	if err := json.Unmarshal([]byte(r.body), out); err != nil {
+		b.t.Fatalf("%s %s: %v", method, path, err)
+	}
+}
+
+type session struct {
+	ID, URL string
+	Status  string
+}
+
+const (
+	successURL = "https://shop.example/thanks?session={CHECKOUT_SESSION_ID}"
+	cancelURL  = "https://shop.example/basket"
+)
+
+func thanks(s session) string { return "https://shop.example/thanks?session=" + s.ID }
+
+// checkout opens a session in payment mode; changes overwrite single parameters.
+func (b *buyer) checkout(changes ...string) session {
+	b.t.Helper()
+	form := url.Values{
+		"mode": {"payment"}, "success_url": {successURL}, "cancel_url": {cancelURL},
+		"line_items[0][quantity]": {"1"}, "line_items[0][price_data][currency]": {"usd"},
+		"line_items[0][price_data][unit_amount]":        {"4900"},
+		"line_items[0][price_data][product_data][name]": {"Pro plan"},
+	}
+	for i := 0; i < len(changes); i += 2 {
+		form.Set(changes[i], changes[i+1])
+	}
+	var s session
+	b.api(http.MethodPost, "/v1/checkout/sessions", form, &s)
+	return s
+}
+
+// setup opens a session in setup mode; changes overwrite single parameters.
+func (b *buyer) setup(changes ...string) session {
+	b.t.Helper()
+	var customer struct{ ID string }
+	b.api(http.MethodPost, "/v1/customers", url.Values{"email": {"jenny@example.com"}}, &customer)
+	form := url.Values{
+		"mode": {"setup"}, "currency": {"usd"}, "customer": {customer.ID}, "success_url": {successURL}, "cancel_url": {cancelURL},
+	}
+	for i := 0; i < len(changes); i += 2 {
+		form.Set(changes[i], changes[i+1])
+	}
+	var s session
+	b.api(http.MethodPost, "/v1/checkout/sessions", form, &s)
+	return s
+}
+
+func (b *buyer) status(s session) string {
+	b.t.Helper()
+	var now session
+	b.api(http.MethodGet, "/v1/checkout/sessions/"+s.ID, nil, &now)
+	return now.Status
+}
+
+type ledger struct {
+	Payments []struct {
+		Amount   int64
+		Status   string
+		Captures int
+	}
+}
+
+// taken is the number of captures over all payments.
+func (b *buyer) taken() int {
+	b.t.Helper()
+	var l ledger
+	b.api(http.MethodGet, "/_sandbox/ledger", nil, &l)
+	sum := 0
+	for _, p := range l.Payments {
+		sum += p.Captures
+	}
+	return sum
+}
+
+func card(number string) url.Values {
+	return url.Values{"cardNumber": {number}, "cardExpiry": {"12 / 39"}, "cardCvc": {"123"}, "billingName": {"Jenny Rosen"}}
+}
+
+var (
+	inputTag = regexp.MustCompile(`<input [^>]*name="([^"]+)"[^>]*? value="([^"]*)"`)
+	formTag  = regexp.MustCompile(`<form method="post" action="([^"]+)"`)
+	cardLink = regexp.MustCompile(`<a class="testcard (\w+)" href="([^"]+)"`)
+	anyTag   = regexp.MustCompile(`<[^>]*>`)
+	spaces   = regexp.MustCompile(`\s+`)
+)
+
+// filled is what the page's form would send as it stands.
+func (r reply) filled() (action string, form url.Values) {
+	form = url.Values{}
+	for _, m := range inputTag.FindAllStringSubmatch(r.body, -1) {
+		form.Set(m[1], html.UnescapeString(m[2]))
+	}
+	if m := formTag.FindStringSubmatch(r.body); m != nil {
+		action = html.UnescapeString(m[1])
+	}
+	return action, form
+}
+
+// text is the page as it is read.
+func (r reply) text() string {
+	return spaces.ReplaceAllString(html.UnescapeString(anyTag.ReplaceAllString(r.body, " ")), " ")
+}
+
+func (r reply) mustSay(t *testing.T, phrases ...string) {
+	t.Helper()
+	for _, phrase := range phrases {
+		if !strings.Contains(r.text(), phrase) {
+			t.Errorf("the page does not say %q; it says: %s", phrase, r.text())
+		}
+	}
+}
+
+func TestPages_paying(t *testing.T) {
+	b := newBuyer(t)
+	s := b.checkout()
+
+	page := b.get(s.URL)
+	if page.status != http.StatusOK {
+		t.Fatalf("status %d: %s", page.status, page.body)
+	}
+	page.mustSay(t, "Pay Acme & Sons", "$49.00", "Pro plan", "Test mode", "This page is open for 23 hours")
+	if !strings.Contains(page.body, `href="`+cancelURL+`"`) {
+		t.Error("no link back to the cancel_url")
+	}
+
+	action, _ := page.filled()
+	paid := b.post(action, card("4242 4242 4242 4242"))
+	if paid.status != http.StatusSeeOther || paid.location != thanks(s) {
+		t.Fatalf("paid: %d to %q: %s", paid.status, paid.location, paid.body)
+	}
+	if got := b.status(s); got != "complete" {
+		t.Errorf("session is %q", got)
+	}
+
+	again := b.post(action, card("4242424242424242"))
+	if again.status != http.StatusSeeOther || again.location != thanks(s) {
+		t.Errorf("the same form again: %d to %q", again.status, again.location)
+	}
+	if got := b.taken(); got != 1 {
+		t.Errorf("money was taken %d times", got)
+	}
+	done := b.get(s.URL)
+	if done.status != http.StatusOK || !strings.Contains(done.body, `href="`+html.EscapeString(thanks(s))+`"`) {
+		t.Errorf("page of a paid session: %d: %s", done.status, done.text())
+	}
+	done.mustSay(t, "You have already paid", "$49.00")
+}
+
+func TestPages_declines(t *testing.T) {
+	b := newBuyer(t)
+	s := b.checkout()
+	rows := []struct {
+		name, number, says string
+	}{
+		{"generic", "4000000000000002", "Your card was declined. You have not been charged."},
+		{"insufficient funds", "4000000000009995", "Your card has insufficient funds."},
+		{"lost is not told", "4000000000009987", "Your card was declined. You have not been charged."},
+		{"stolen is not told", "4000000000009979", "Your card was declined. You have not been charged."},
+		{"expired", "4000000000000069", "Your card has expired."},
+		{"wrong code", "4000000000000127", "security code (CVC) is incorrect"},
+		{"processing error", "4000000000000119", "while your card was being processed"},
+		{"too often", "4000000000006975", "used too often"},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			page := b.post("/c/pay/"+s.ID, card(row.number))
+			if page.status != http.StatusPaymentRequired {
+				t.Errorf("status %d", page.status)
+			}
+			page.mustSay(t, row.says)
+			if strings.Contains(page.body, "lost_card") || strings.Contains(page.body, "stolen_card") {
+				t.Error("the page tells that the card is lost or stolen")
+			}
+			_, form := page.filled()
+			form.Set("cardNumber", strings.ReplaceAll(form.Get("cardNumber"), " ", ""))
+			want := card(row.number)
+			want.Set("cardCvc", "")
+			if diff := cmp.Diff(want, form); diff != "" {
+				t.Errorf("the form was not kept, or the security code was (-want +got):\n%s", diff)
+			}
+		})
+	}
+	if got := b.taken(); got != 0 {
+		t.Errorf("money was taken %d times", got)
+	}
+	if paid := b.post("/c/pay/"+s.ID, card("4242424242424242")); paid.location != thanks(s) {
+		t.Errorf("after the declines: %d to %q", paid.status, paid.location)
+	}
+}
+
+func TestPages_form_mistakes(t *testing.T) {
+	b := newBuyer(t)
+	s := b.checkout()
+	rows := []struct {
+		name, field, value, says string
+	}{
+		{"no number", "cardNumber", "", "Enter the number on your card."},
+		{"short number", "cardNumber", "4242", "not complete"},
+		{"letters", "cardNumber", "4242 4242 4242 424x", "not complete"},
+		{"a digit mistyped", "cardNumber", "4242 4242 4242 4241", "not valid"},
+		{"no expiry", "cardExpiry", "", "Enter the expiry date."},
+		{"month 13", "cardExpiry", "13 / 39", "Write month and year"},
+		{"past", "cardExpiry", "12 / 19", "it has passed"},
+		{"no code", "cardCvc", "", "Enter the security code."},
+		{"code of two digits", "cardCvc", "12", "3 or 4 digits"},
+		{"endless name", "billingName", strings.Repeat("x", 201), "too long"},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			form := card("4242424242424242")
+			form.Set(row.field, row.value)
+			page := b.post("/c/pay/"+s.ID, form)
+			if page.status != http.StatusUnprocessableEntity {
+				t.Errorf("status %d", page.status)
+			}
+			error := regexp.MustCompile(`aria-describedby="` + row.field + `-error"`)
+			if !error.MatchString(page.body) || strings.Count(page.body, `aria-invalid="true"`) != 1 {
+				t.Errorf("the error does not stand at the field %s, or not there alone", row.field)
+			}
+			page.mustSay(t, row.says)
+		})
+	}
+	if got := b.taken(); got != 0 {
+		t.Errorf("money was taken %d times", got)
+	}
+}
+
+func TestPages_3DS(t *testing.T) {
+	t.Run("complete", func(t *testing.T) {
+		b := newBuyer(t)
+		s := b.checkout()
+		asked := b.post("/c/pay/"+s.ID, card("4000002500003155"))
+		if asked.status != http.StatusSeeOther || !strings.Contains(asked.location, "/3ds/") {
+			t.Fatalf("%d to %q", asked.status, asked.location)
+		}
+		bank := b.get(asked.location)
+		bank.mustSay(t, "Test Bank", "Acme & Sons", "$49.00", "Visa •••• 3155", "Complete authentication", "Fail authentication")
+		action, _ := bank.filled()
+		for range 2 { // a second click is harmless
+			done := b.post(action, url.Values{"result": {"complete"}})
+			if done.status != http.StatusSeeOther || done.location != thanks(s) {
+				t.Errorf("%d to %q", done.status, done.location)
+			}
+		}
+		if got := b.taken(); got != 1 {
+			t.Errorf("money was taken %d times", got)
+		}
+		b.get(asked.location).mustSay(t, "already done")
+	})
+	for name, row := range map[string]struct{ number, result, says string }{
+		"fail":                   {"4000002500003155", "fail", "could not confirm that it is you"},
+		"declined after success": {"4000008260003178", "complete", "insufficient funds"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBuyer(t)
+			s := b.checkout()
+			asked := b.post("/c/pay/"+s.ID, card(row.number))
+			action, _ := b.get(asked.location).filled()
+			back := b.post(action, url.Values{"result": {row.result}})
+			if back.status != http.StatusSeeOther || !strings.Contains(back.location, "/c/pay/"+s.ID) {
+				t.Fatalf("%d to %q", back.status, back.location)
+			}
+			b.get(back.location).mustSay(t, row.says, "You have not been charged.", "Pay $49.00")
+			if got := b.taken(); got != 0 {
+				t.Errorf("money was taken %d times", got)
+			}
+			if paid := b.post("/c/pay/"+s.ID, card("4242424242424242")); paid.location != thanks(s) {
+				t.Errorf("with another card: %d to %q", paid.status, paid.location)
+			}
+		})
+	}
+	t.Run("neither", func(t *testing.T) {
+		b := newBuyer(t)
+		s := b.checkout()
+		asked := b.post("/c/pay/"+s.ID, card("4000002500003155"))
+		action, _ := b.get(asked.location).filled()
+		if r := b.post(action, url.Values{"result": {"perhaps"}}); r.status != http.StatusBadRequest {
+			t.Errorf("status %d", r.status)
+		}
+		b.get(asked.location).mustSay(t, "Complete authentication")
+	})
+}
+
+func TestPages_saving_a_card(t *testing.T) {
+	b := newBuyer(t)
+	s := b.setup()
+	page := b.get(s.URL)
+	page.mustSay(t, "Save a card", "Nothing is charged today", "jenny@example.com")
+	if strings.Contains(page.text(), "$") {
+		t.Errorf("an amount on a page that charges nothing: %s", page.text())
+	}
+	b.post("/c/pay/"+s.ID, card("4000000000000002")).mustSay(t, "Your card was declined. The card has not been saved.")
+	asked := b.post("/c/pay/"+s.ID, card("4000002500003155"))
+	bank := b.get(asked.location)
+	bank.mustSay(t, "Confirm this card", "nothing is charged")
+	action, _ := bank.filled()
+	if done := b.post(action, url.Values{"result": {"complete"}}); done.location != thanks(s) {
+		t.Errorf("%d to %q: %s", done.status, done.location, done.text())
+	}
+	if got := b.status(s); got != "complete" {
+		t.Errorf("session is %q", got)
+	}
+	b.get(s.URL).mustSay(t, "Your card is saved")
+}
+
+func TestPages_test_cards_without_script(t *testing.T) {
+	b := newBuyer(t)
+	overview := b.get(b.checkout().URL)
+	links := cardLink.FindAllStringSubmatch(overview.body, -1)
+	if len(links) < 10 {
+		t.Fatalf("%d test cards offered", len(links))
+	}
+	for _, link := range links {
+		outcome, number := link[1], regexp.MustCompile(`card=(\d+)`).FindStringSubmatch(link[2])[1]
+		t.Run(number, func(t *testing.T) {
+			s := b.checkout()
+			href := regexp.MustCompile(`href="(/c/pay/[^"]*` + number + `[^"]*)"`).FindStringSubmatch(b.get(s.URL).body)
+			if href == nil {
+				t.Fatal("the card is not offered")
+			}
+			page := b.get(html.UnescapeString(href[1]))
+			action, form := page.filled()
+			if got := strings.ReplaceAll(form.Get("cardNumber"), " ", ""); got != number {
+				t.Errorf("filled in %q", got)
+			}
+			sent := b.post(action, form)
+			switch outcome {
+			case "good", "later":
+				if sent.location != thanks(s) {
+					t.Errorf("%d to %q: %s", sent.status, sent.location, sent.text())
+				}
+			case "ask":
+				if !strings.Contains(sent.location, "/3ds/") {
+					t.Errorf("%d to %q: %s", sent.status, sent.location, sent.text())
+				}
+			case "bad":
+				if sent.status != http.StatusPaymentRequired {
+					t.Errorf("%d to %q", sent.status, sent.location)
+				}
+			default:
+				t.Errorf("outcome %q", outcome)
+			}
+		})
+	}
+	other := b.get("/c/pay/" + b.checkout().ID + "?card=4111111111111111")
+	if _, form := other.filled(); form.Get("cardNumber") != "" {
+		t.Error("a link filled in a card that is no test card")
+	}
+}
+
+func TestPages_closed_sessions(t *testing.T) {
+	b := newBuyer(t)
+	for _, path := range []string{"/c/pay/cs_test_unknown", "/3ds/unknown"} {
+		if r := b.get(path); r.status != http.StatusNotFound || !strings.Contains(r.text(), "does not exist") {
+			t.Errorf("GET %s: %d: %s", path, r.status, r.text())
+		}
+		form := card("4242424242424242")
+		form.Set("result", "complete")
+		if r := b.post(path, form); r.status != http.StatusNotFound {
+			t.Errorf("POST %s: %d", path, r.status)
+		}
+	}
+
+	expired := map[string]session{"by the app": b.checkout(), "by its age": b.checkout()}
+	b.api(http.MethodPost, "/v1/checkout/sessions/"+expired["by the app"].ID+"/expire", url.Values{}, nil)
+	b.advance("25h")
+	for name, s := range expired {
+		t.Run(name, func(t *testing.T) {
+			for _, r := range []reply{b.get(s.URL), b.post("/c/pay/"+s.ID, card("4242424242424242"))} {
+				if r.status != http.StatusGone || !strings.Contains(r.body, `href="`+cancelURL+`"`) {
+					t.Errorf("status %d: %s", r.status, r.text())
+				}
+				r.mustSay(t, "This page has expired", "you have not been charged")
+			}
+		})
+	}
+	if got := b.taken(); got != 0 {
+		t.Errorf("money was taken %d times", got)
+	}
+}
+
+// advance moves the sandbox's clock.
+func (b *buyer) advance(by string) {
+	b.t.Helper()
+	req, err := http.NewRequestWithContext(b.t.Context(), http.MethodPost, b.base+"/_sandbox/clock/advance", strings.NewReader(`{"by":"`+by+`"}`))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := b.client.Do(req)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if err := resp.Body.Close(); err != nil || resp.StatusCode != http.StatusOK {
+		b.t.Fatalf("clock: status %d, %v", resp.StatusCode, err)
+	}
+}
+
+func TestPages_amounts(t *testing.T) {
+	b := newBuyer(t)
+	for currency, row := range map[string]struct{ minor, shown string }{
+		"jpy": {"4900", "Pay ¥4,900"},
+		"bhd": {"1234560", "Pay BHD\u00a01,234.560"},
+		"eur": {"100000", "Pay €1,000.00"},
+	} {
+		s := b.checkout("line_items[0][price_data][currency]", currency, "line_items[0][price_data][unit_amount]", row.minor)
+		if page := b.get(s.URL); !strings.Contains(page.body, row.shown) {
+			t.Errorf("%s %s: no %q on the page: %s", row.minor, currency, row.shown, page.text())
+		}
+	}
+}
+
+func TestPages_escape_what_the_app_wrote(t *testing.T) {
+	b := newBuyer(t)
+	s := b.checkout("line_items[0][price_data][product_data][name]", `<script>alert("x")</script>`)
+	asked := b.post("/c/pay/"+s.ID, card("4000002500003155"))
+	wrong := card(`"><script>alert(1)</script>`)
+	wrong.Set("billingName", `"><script>alert(2)</script>`)
+	for _, r := range []reply{b.get(s.URL), b.get(asked.location), b.get("/"), b.post("/c/pay/"+s.ID, wrong), b.get(s.URL + "?declined=<script>alert(3)")} {
+		if strings.Contains(r.body, "<script>") || !strings.Contains(r.body, "&lt;script&gt;") {
+			t.Errorf("not escaped: %s", r.body)
+		}
+	}
+}
+
+func TestPages_headers(t *testing.T) {
+	b := newBuyer(t)
+	s := b.checkout()
+	asked := b.post("/c/pay/"+s.ID, card("4000002500003155"))
+	pages := []reply{b.get("/"), b.get(s.URL), b.get(asked.location), b.get("/c/pay/unknown"), b.post("/c/pay/"+s.ID, card(""))}
+	for _, r := range pages {
+		policy := r.header.Get("Content-Security-Policy")
+		if !strings.Contains(policy, "default-src 'none'") || strings.Contains(policy, "unsafe") {
+			t.Errorf("Content-Security-Policy %q", policy)
+		}
+		for name, want := range map[string]string{
+			"X-Frame-Options": "DENY", "Referrer-Policy": "same-origin", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
+			"Content-Type": "text/html; charset=utf-8",
+		} {
+			if got := r.header.Get(name); got != want {
+				t.Errorf("%s is %q", name, got)
+			}
+		}
+		for _, inline := range []string{" style=", "<style", " onclick=", " onsubmit="} {
+			if strings.Contains(r.body, inline) {
+				t.Errorf("the page has %q, which its own policy forbids", inline)
+			}
+		}
+		for _, m := range regexp.MustCompile(`(?:src|href)="(/static/[^"]+)"`).FindAllStringSubmatch(r.body, -1) {
+			file := b.get(m[1])
+			if file.status != http.StatusOK || !strings.Contains(file.header.Get("Cache-Control"), "immutable") {
+				t.Errorf("%s: %d, Cache-Control %q", m[1], file.status, file.header.Get("Cache-Control"))
+			}
+		}
+		if strings.Contains(r.body, `"//`) || regexp.MustCompile(`(?:src|<link[^>]*href)="https?:`).MatchString(r.body) {
+			t.Error("the page loads something from elsewhere")
+		}
+	}
+	if r := b.get("/static/none.css"); r.status != http.StatusNotFound {
+		t.Errorf("unknown file: %d", r.status)
+	}
+}
+
+func TestPages_refuse_forms_of_other_sites(t *testing.T) {
+	b := newBuyer(t)
+	s := b.checkout()
+	for _, header := range []http.Header{{"Origin": {"https://evil.example"}}, {"Sec-Fetch-Site": {"cross-site"}}} {
+		if r := b.send(http.MethodPost, "/c/pay/"+s.ID, card("4242424242424242"), header); r.status != http.StatusForbidden {
+			t.Errorf("%v: status %d", header, r.status)
+		}
+	}
+	huge := card("4242424242424242")
+	huge.Set("billingName", strings.Repeat("x", 1<<20))
+	if r := b.post("/c/pay/"+s.ID, huge); r.status != http.StatusBadRequest {
+		t.Errorf("a form of 1 MiB: %d", r.status)
+	}
+	if got := b.status(s); got != "open" {
+		t.Errorf("session is %q", got)
+	}
+}
+
+func TestPages_landing(t *testing.T) {
+	b := newBuyer(t)
+	b.get("/").mustSay(t, "PayKit sandbox", "None yet", "/v1/checkout/sessions", "/_sandbox/ledger")
+	open, paid := b.checkout(), b.checkout()
+	b.post("/c/pay/"+paid.ID, card("4242424242424242"))
+	page := b.get("/")
+	page.mustSay(t, "Pro plan", "$49.00", "open", "complete")
+	var order []string
+	for _, m := range regexp.MustCompile(`href="/c/pay/([^"]+)"`).FindAllStringSubmatch(page.body, -1) {
+		order = append(order, m[1])
+	}
+	if want := []string{paid.ID, open.ID}; !slices.Equal(order, want) {
+		t.Errorf("sessions %v, want the newest first: %v", order, want)
+	}
+}
