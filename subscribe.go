@@ -63,7 +63,9 @@ type CustomerRef struct {
 }
 
 // Profile answers the customer as it is now, with e-mail, name and metadata. They are not part of history.
-func (r CustomerRef) Profile(ctx context.Context) (*Customer, error) { return r.c.Customer.Get(ctx, r.ID) }
+func (r CustomerRef) Profile(ctx context.Context) (*Customer, error) {
+	return r.c.Customer.Get(ctx, r.ID)
+}
 
 // CustomerEvent is an event of a customer. Changed names the fields that changed.
 type CustomerEvent struct {
@@ -223,6 +225,9 @@ func (s *subscription) run(ctx context.Context, consumer jetstream.Consumer) err
 	defer stop()
 	lanes := newLanes(s.lanes, func(m jetstream.Msg) { s.deal(ctx, m) })
 	defer lanes.wait()
+	beating := make(chan struct{})
+	defer close(beating)
+	go lanes.beat(beating)
 	for {
 		m, err := messages.Next()
 		switch {
@@ -233,7 +238,7 @@ func (s *subscription) run(ctx context.Context, consumer jetstream.Consumer) err
 		case err != nil: // a missed heartbeat, a reconnect: the iterator goes on by itself
 			continue
 		}
-		lanes.put(customerToken(m.Subject()), m)
+		lanes.put(ctx, customerToken(m.Subject()), m)
 	}
 }
 
@@ -259,31 +264,18 @@ func (s *subscription) deal(ctx context.Context, m jetstream.Msg) {
 		_ = m.Ack()
 		return
 	}
-	beat := time.NewTicker(ackWait / 3)
-	defer beat.Stop()
 	pause := 250 * time.Millisecond
 	for {
-		done := make(chan error, 1)
-		go func() { done <- guarded(ctx, handler, *e) }()
-		for err, finished := error(nil), false; !finished; {
-			select {
-			case err = <-done:
-				finished = true
-				if err == nil {
-					_ = m.Ack()
-					return
-				}
-			case <-beat.C:
-				_ = m.InProgress()
-			}
+		if ctx.Err() == nil && guarded(ctx, handler, *e) == nil {
+			_ = m.Ack()
+			return
 		}
 		select {
 		case <-ctx.Done():
 			_ = m.Nak()
 			return
 		case <-time.After(pause):
-			_ = m.InProgress()
-			pause = min(2*pause, ackWait/3)
+			pause = min(2*pause, time.Minute)
 		}
 	}
 }
@@ -298,23 +290,38 @@ func guarded(ctx context.Context, handler func(context.Context, Event) error, e 
 	return handler(ctx, e)
 }
 
-// lanes run jobs one after the other per key, and at most n keys at once.
+// lanes run jobs one after the other per key, and at most n keys at once. What is in them is kept from being delivered
+// again, since JetStream counts the time from the moment it sent a message.
 type lanes struct {
-	mu    sync.Mutex
-	queue map[string][]jetstream.Msg // a key with an entry has a goroutine
-	slots chan struct{}
 	do    func(jetstream.Msg)
+	slots chan struct{} // keys at work
+	room  chan struct{} // messages in hand
 	wg    sync.WaitGroup
+
+	mu     sync.Mutex
+	queue  map[string][]jetstream.Msg // guarded by mu; a key with an entry has a goroutine
+	inHand map[jetstream.Msg]struct{} // guarded by mu
 }
 
 func newLanes(n int, do func(jetstream.Msg)) *lanes {
-	return &lanes{queue: map[string][]jetstream.Msg{}, slots: make(chan struct{}, n), do: do}
+	return &lanes{
+		do: do, slots: make(chan struct{}, n), room: make(chan struct{}, maxInFlight/2),
+		queue: map[string][]jetstream.Msg{}, inHand: map[jetstream.Msg]struct{}{},
+	}
 }
 
-func (l *lanes) put(key string, m jetstream.Msg) {
+// put queues a message, and waits while too many are in hand.
+func (l *lanes) put(ctx context.Context, key string, m jetstream.Msg) {
+	select {
+	case l.room <- struct{}{}:
+	case <-ctx.Done():
+		_ = m.Nak()
+		return
+	}
 	l.mu.Lock()
 	waiting, running := l.queue[key]
 	l.queue[key] = append(waiting, m)
+	l.inHand[m] = struct{}{}
 	l.mu.Unlock()
 	if !running {
 		l.wg.Go(func() { l.run(key) })
@@ -336,6 +343,28 @@ func (l *lanes) run(key string) {
 		l.queue[key] = waiting[1:]
 		l.mu.Unlock()
 		l.do(m)
+		l.mu.Lock()
+		delete(l.inHand, m)
+		l.mu.Unlock()
+		<-l.room
+	}
+}
+
+// beat tells the server that what is in hand is being worked on.
+func (l *lanes) beat(stop <-chan struct{}) {
+	tick := time.NewTicker(ackWait / 3)
+	defer tick.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+			l.mu.Lock()
+			for m := range l.inHand {
+				_ = m.InProgress()
+			}
+			l.mu.Unlock()
+		}
 	}
 }
 
