@@ -14,9 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
-	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 )
@@ -45,7 +45,7 @@ func startBrowser(t *testing.T) context.Context {
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewContext(ctx)
 	t.Cleanup(cancel)
-	if err := chromedp.Run(ctx); err != nil {
+	if err := chromedp.Do(ctx); err != nil {
 		t.Fatalf("start %s: %v", path, err)
 	}
 	return ctx
@@ -62,12 +62,21 @@ type tab struct {
 
 func openTab(t *testing.T, browser context.Context, width int64, script bool) *tab {
 	t.Helper()
-	ctx, cancel := chromedp.NewContext(browser)
+	page := &tab{t: t}
+	ctx, cancel := chromedp.NewContext(browser, chromedp.WithListener(page.listen))
 	t.Cleanup(cancel)
-	page := &tab{t: t, ctx: ctx}
-	chromedp.ListenTarget(ctx, page.listen)
-	page.run(log.Enable(), runtime.Enable(), network.Enable(), emulation.SetScriptExecutionDisabled(!script),
-		chromedp.EmulateViewport(width, 812))
+	page.ctx = ctx
+	// The tab lives as long as the context of its first Do, so this one has no limit of its own.
+	err := chromedp.Do(ctx, chromedp.EmulateViewport(width, 812), chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		if _, err := cdp.Call(ctx, target, log.Enable, cdp.Empty{}); err != nil {
+			return err
+		}
+		_, err := cdp.Call(ctx, target, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: !script})
+		return err
+	}))
+	if err != nil {
+		t.Fatalf("open a tab: %v", err)
+	}
 	t.Cleanup(func() {
 		page.mu.Lock()
 		defer page.mu.Unlock()
@@ -83,9 +92,9 @@ func (p *tab) listen(event any) {
 	trouble := ""
 	switch event := event.(type) {
 	case *runtime.EventExceptionThrown:
-		trouble = event.ExceptionDetails.Error()
+		trouble = event.ExceptionDetails.Text
 	case *log.EventEntryAdded:
-		if event.Entry.Source != log.SourceNetwork && event.Entry.Level == log.LevelError {
+		if event.Entry.Source != log.EntrySourceNetwork && event.Entry.Level == log.EntryLevelError {
 			trouble = event.Entry.Text
 		}
 	}
@@ -96,46 +105,64 @@ func (p *tab) listen(event any) {
 	}
 }
 
-// run does actions; each of them waits for its element, at most as long as the browser's time lasts.
-func (p *tab) run(actions ...chromedp.Action) {
+// stepTime bounds the wait for one step, with a slow machine in mind.
+const stepTime = 30 * time.Second
+
+// run does steps; each waits for its element to appear, within stepTime.
+func (p *tab) run(steps ...chromedp.Action[chromedp.Void]) {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.ctx, time.Minute)
-	defer cancel()
-	for i, action := range actions {
-		if err := chromedp.Run(ctx, action); err != nil {
-			var where, text string
-			_ = chromedp.Run(p.ctx, chromedp.Location(&where), chromedp.Text("body", &text, chromedp.ByQuery))
-			p.t.Fatalf("step %d of %d: %v; the page %s says: %s", i+1, len(actions), err, where, text)
+	for i, step := range steps {
+		if _, err := ask(p, step); err != nil {
+			p.t.Fatalf("step %d of %d: %v", i+1, len(steps), err)
 		}
 	}
 }
 
+// ask does one step that has an answer.
+func ask[T any](p *tab, step chromedp.Action[T]) (T, error) {
+	ctx, cancel := context.WithTimeout(p.ctx, stepTime)
+	defer cancel()
+	answer, err := chromedp.Run(ctx, step)
+	if err != nil {
+		where, _ := chromedp.Run(p.ctx, chromedp.Location())
+		text, _ := chromedp.Run(p.ctx, chromedp.Evaluate[string](`document.body ? document.body.innerText : ""`))
+		err = fmt.Errorf("%w; the page %s says: %s", err, where, strings.Join(strings.Fields(text), " "))
+	}
+	return answer, err
+}
+
+func mustAsk[T any](p *tab, step chromedp.Action[T]) T {
+	p.t.Helper()
+	answer, err := ask(p, step)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return answer
+}
+
+// fill types a card into the form, field by field, as a buyer does.
 func (p *tab) fill(number string) {
 	p.t.Helper()
-	p.run(
-		chromedp.SetValue("#cardNumber", "", chromedp.ByQuery), chromedp.SendKeys("#cardNumber", number, chromedp.ByQuery),
-		chromedp.SetValue("#cardExpiry", "", chromedp.ByQuery), chromedp.SendKeys("#cardExpiry", "1239", chromedp.ByQuery),
-		chromedp.SendKeys("#cardCvc", "123", chromedp.ByQuery),
-		chromedp.SetValue("#billingName", "", chromedp.ByQuery), chromedp.SendKeys("#billingName", "Jenny Rosen", chromedp.ByQuery),
-	)
+	for _, field := range []struct {
+		id   chromedp.CSS
+		text string
+	}{{"#cardNumber", number}, {"#cardExpiry", "12/39"}, {"#cardCvc", "123"}, {"#billingName", "Jenny Rosen"}} {
+		p.run(chromedp.Clear(field.id), chromedp.SendKeys(field.id, field.text))
+	}
 }
 
-func (p *tab) submit() {
+func (p *tab) click(selector string) {
 	p.t.Helper()
-	p.run(chromedp.Click("#card-form button[type=submit]", chromedp.ByQuery))
+	p.run(chromedp.Click(chromedp.CSS(selector)))
 }
 
-// see waits for an element and returns its text.
-func (p *tab) see(selector string) string {
-	p.t.Helper()
-	var text string
-	p.run(chromedp.WaitVisible(selector, chromedp.ByQuery), chromedp.Text(selector, &text, chromedp.ByQuery))
-	return text
-}
+func (p *tab) submit() { p.t.Helper(); p.click("#card-form button[type=submit]") }
 
+// mustSee waits for an element and looks for phrase in its text.
 func (p *tab) mustSee(selector, phrase string) {
 	p.t.Helper()
-	if text := p.see(selector); !strings.Contains(text, phrase) {
+	p.run(chromedp.WaitVisible(chromedp.CSS(selector)))
+	if text := mustAsk(p, chromedp.Text(chromedp.CSS(selector))); !strings.Contains(text, phrase) {
 		p.t.Errorf("%s says %q, want %q in it", selector, text, phrase)
 	}
 }
@@ -143,9 +170,8 @@ func (p *tab) mustSee(selector, phrase string) {
 // mustFit fails when the page can be scrolled sideways.
 func (p *tab) mustFit() {
 	p.t.Helper()
-	var page, window int
-	p.run(chromedp.Evaluate(`document.documentElement.scrollWidth`, &page), chromedp.Evaluate(`window.innerWidth`, &window))
-	if page > window {
+	page := mustAsk(p, chromedp.Evaluate[int](`document.documentElement.scrollWidth`))
+	if window := mustAsk(p, chromedp.Evaluate[int](`document.documentElement.clientWidth`)); page > window {
 		p.t.Errorf("the page is %d px wide in a window of %d", page, window)
 	}
 }
@@ -157,8 +183,7 @@ func (p *tab) picture(name string) {
 	if dir == "" {
 		return
 	}
-	var png []byte
-	p.run(chromedp.FullScreenshot(&png, 100))
+	png := mustAsk(p, chromedp.FullScreenshot(100))
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		p.t.Fatal(err)
 	}
@@ -234,8 +259,7 @@ func (w walk) pay(t *testing.T) {
 	page.picture(w.name + "-pay")
 	page.fill("4242424242424242")
 	if w.script {
-		var number, expiry string
-		page.run(chromedp.Value("#cardNumber", &number, chromedp.ByQuery), chromedp.Value("#cardExpiry", &expiry, chromedp.ByQuery))
+		number, expiry := mustAsk(page, chromedp.Value(chromedp.CSS("#cardNumber"))), mustAsk(page, chromedp.Value(chromedp.CSS("#cardExpiry")))
 		if number != "4242 4242 4242 4242" || expiry != "12 / 39" {
 			t.Errorf("typed: %q, %q", number, expiry)
 		}
@@ -260,7 +284,7 @@ func (w walk) decline(t *testing.T) {
 	page.mustSee("#cardNumber-error", "not complete")
 	page.mustFit()
 	page.picture(w.name + "-mistake")
-	page.run(chromedp.Click("p.cancel a", chromedp.ByQuery))
+	page.click("p.cancel a")
 	page.mustSee("#shop", "Your basket")
 	if got := w.b.status(s); got != "open" {
 		t.Errorf("session is %q", got)
@@ -274,13 +298,13 @@ func (w walk) secure(t *testing.T) {
 		{"#test-source-fail-3ds", "#alert", "could not confirm that it is you"},
 		{"#test-source-authorize-3ds", "#shop", "Thank you"},
 	} {
-		page.run(chromedp.Click(`a.testcard[data-number="4000002500003155"]`, chromedp.ByQuery))
-		page.run(chromedp.WaitReady(`a.testcard[data-number="4000002500003155"][aria-current]`, chromedp.ByQuery))
+		page.click(`a.testcard[data-number="4000002500003155"]`)
+		page.run(chromedp.WaitReady(chromedp.CSS(`a.testcard[data-number="4000002500003155"][aria-current]`)))
 		page.submit()
 		page.mustSee(".bankbody dl", "$49.00")
 		page.mustFit()
 		page.picture(w.name + "-3ds")
-		page.run(chromedp.Click(last.button, chromedp.ByQuery))
+		page.click(last.button)
 		page.mustSee(last.selector, last.phrase)
 	}
 	if got := w.b.status(s); got != "complete" {
