@@ -27,7 +27,7 @@ func (c testCard) Pretty() string { return groupDigits(c.Number) }
 func commonCards() []testCard {
 	return []testCard{
 		{Number: "4242424242424242", Label: "Succeeds", Outcome: "good"},
-		{Number: "4000002500003155", Label: "Asks for 3-D Secure", Outcome: "ask"},
+		{Number: "4000002500003155", Label: "3-D Secure", Outcome: "ask"},
 		{Number: "4000000000000002", Label: "Is declined", Outcome: "bad"},
 		{Number: "4000000000009995", Label: "Insufficient funds", Outcome: "bad"},
 	}
