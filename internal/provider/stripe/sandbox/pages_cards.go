@@ -48,6 +48,8 @@ func rareCards() []testCard {
 		{Number: "4000000000006975", Label: "Too many attempts", Outcome: "bad"},
 		{Number: "4000000000000341", Label: "Can be saved, fails when charged", Outcome: "later"},
 		{Number: "4000000000000259", Label: "Succeeds, then disputed", Outcome: "later"},
+		{Number: "4000000000007726", Label: "A refund takes a while", Outcome: "later"},
+		{Number: "4000000000005126", Label: "A refund fails later", Outcome: "later"},
 	}
 }
 

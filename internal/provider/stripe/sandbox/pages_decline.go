@@ -52,7 +52,10 @@ func explainDecline(reason string, setup bool) (alert string, fields fieldErrors
 	case "expired_card":
 		fields.Expiry = "This card has expired."
 		return "Your card has expired. " + nothing + " Please use another card.", fields
-	case "incorrect_cvc", "invalid_cvc":
+	case "invalid_cvc":
+		fields.CVC = "The code has 3 digits on the back, or 4 on the front of American Express."
+		return "", fields
+	case "incorrect_cvc":
 		fields.CVC = "Check the security code."
 		return "Your card’s security code (CVC) is incorrect. " + nothing + " Please correct it and try again.", fields
 	case "incorrect_number", "invalid_number":
