@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"html"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -60,9 +62,7 @@ func (b *buyer) send(method, target string, form url.Values, header http.Header)
 	if form != nil {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
-	for name, values := range header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, header)
 	resp, err := b.client.Do(req)
 	if err != nil {
 		b.t.Fatal(err)
@@ -112,7 +112,7 @@ const (
 
 func thanks(s session) string { return "https://shop.example/thanks?session=" + s.ID }
 
-// checkout opens a session in payment mode; changes overwrite single parameters.
+// checkout opens a session in payment mode; changes are names and values that overwrite single parameters.
 func (b *buyer) checkout(changes ...string) session {
 	b.t.Helper()
 	form := url.Values{
@@ -121,15 +121,15 @@ func (b *buyer) checkout(changes ...string) session {
 		"line_items[0][price_data][unit_amount]":        {"4900"},
 		"line_items[0][price_data][product_data][name]": {"Pro plan"},
 	}
-	for i := 0; i < len(changes); i += 2 {
-		form.Set(changes[i], changes[i+1])
+	for pair := range slices.Chunk(changes, 2) {
+		form.Set(pair[0], pair[1])
 	}
 	var s session
 	b.api(http.MethodPost, "/v1/checkout/sessions", form, &s)
 	return s
 }
 
-// setup opens a session in setup mode; changes overwrite single parameters.
+// setup opens a session in setup mode; changes as in checkout.
 func (b *buyer) setup(changes ...string) session {
 	b.t.Helper()
 	var customer struct{ ID string }
@@ -137,8 +137,8 @@ func (b *buyer) setup(changes ...string) session {
 	form := url.Values{
 		"mode": {"setup"}, "currency": {"usd"}, "customer": {customer.ID}, "success_url": {successURL}, "cancel_url": {cancelURL},
 	}
-	for i := 0; i < len(changes); i += 2 {
-		form.Set(changes[i], changes[i+1])
+	for pair := range slices.Chunk(changes, 2) {
+		form.Set(pair[0], pair[1])
 	}
 	var s session
 	b.api(http.MethodPost, "/v1/checkout/sessions", form, &s)

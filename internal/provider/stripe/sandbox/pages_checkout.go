@@ -223,10 +223,10 @@ func spell(d time.Duration) string {
 	if d >= time.Hour {
 		count, unit = int(d/time.Hour), "hour"
 	}
-	switch {
-	case count == 0:
+	switch count {
+	case 0:
 		return "less than a minute"
-	case count == 1:
+	case 1:
 		return "1 " + unit
 	default:
 		return strconv.Itoa(count) + " " + unit + "s"

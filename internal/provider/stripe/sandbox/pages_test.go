@@ -126,8 +126,8 @@ func TestPages_form_mistakes(t *testing.T) {
 			if page.status != http.StatusUnprocessableEntity {
 				t.Errorf("status %d", page.status)
 			}
-			error := regexp.MustCompile(`aria-describedby="` + row.field + `-error"`)
-			if !error.MatchString(page.body) || strings.Count(page.body, `aria-invalid="true"`) != 1 {
+			atField := regexp.MustCompile(`aria-describedby="` + row.field + `-error"`)
+			if !atField.MatchString(page.body) || strings.Count(page.body, `aria-invalid="true"`) != 1 {
 				t.Errorf("the error does not stand at the field %s, or not there alone", row.field)
 			}
 			page.mustSay(t, row.says)
