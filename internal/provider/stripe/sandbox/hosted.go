@@ -2,6 +2,8 @@ package sandbox
 
 import (
 	"errors"
+	"net/http"
+	"strings"
 	"time"
 )
 
@@ -66,23 +68,156 @@ type hostedAction struct {
 
 // hostedSession returns what the page of a session shows, and false when there is no such session.
 func (s *Server) hostedSession(id string) (hostedSession, bool) {
-	return hostedSession{ID: id}, false
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tick()
+	cs, ok := s.sessions.byID[id]
+	if !ok {
+		return hostedSession{}, false
+	}
+	h := hostedSession{
+		ID: cs.ID, Mode: cs.Mode, Status: cs.Status, Description: cs.description(), Currency: string(cs.Currency), SuccessURL: cs.successURL(),
+		CancelURL: string(cs.CancelURL), CustomerEmail: string(cs.CustomerEmail), MerchantName: s.cfg.MerchantName, Amount: cs.total(),
+		ExpiresAt: time.Unix(cs.ExpiresAt, 0).UTC(), CompleteURL: cs.base + "/_sandbox/checkout/" + cs.ID + "/complete",
+	}
+	if cus := s.customers.byID[string(cs.Customer)]; cus != nil {
+		h.CustomerEmail = string(cus.Email)
+	}
+	return h, true
+}
+
+// description is what the buyer pays for.
+func (cs *checkoutSession) description() string {
+	if len(cs.items) == 0 {
+		return cs.intent.description
+	}
+	names := make([]string, 0, len(cs.items))
+	for _, item := range cs.items {
+		names = append(names, item.Description)
+	}
+	return strings.Join(names, ", ")
 }
 
 // submitCard does what the checkout form's button does, for payment and setup. It fails with errHostedNotFound, or with
 // errHostedClosed when the session is complete or expired; a declined card is an outcome, not an error.
-func (s *Server) submitCard(sessionID string, c cardInput) (hostedOutcome, error) {
-	return hostedOutcome{}, errHostedNotFound
+func (s *Server) submitCard(sessionID string, in cardInput) (hostedOutcome, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tick()
+	return s.newCall().submit(sessionID, in)
+}
+
+func (c *call) submit(sessionID string, in cardInput) (hostedOutcome, error) {
+	cs, ok := c.sessions.byID[sessionID]
+	switch {
+	case !ok:
+		return hostedOutcome{}, errHostedNotFound
+	case cs.Status != sessionOpen:
+		return hostedOutcome{}, errHostedClosed
+	}
+	c.base = orDefault(c.base, cs.base)
+	month, year := parseExpiry(in.Expiry)
+	t, bad := checkCard(in.Number, month, year, in.CVC, c.now())
+	if bad == nil && in.CVC == "" {
+		bad = cardError("invalid_cvc", "cvc", "Your card's security code is incomplete.")
+	}
+	if bad == nil && cs.Customer != "" {
+		_, bad = c.customer(string(cs.Customer), "customer", http.StatusBadRequest)
+	}
+	if bad != nil {
+		return hostedOutcome{Decline: declineOf(bad)}, nil
+	}
+	m := c.newMethod(t, billingDetails{Name: nullable(in.Name), Email: c.buyerEmail(cs)})
+	var next *nextAction
+	if cs.Mode == modePayment {
+		pi := c.sessionPayment(cs)
+		bad = c.attemptPayment(pi, m, confirmation{})
+		next = pi.NextAction
+	} else {
+		si := c.setups.byID[string(cs.SetupIntent)]
+		bad = c.attemptSetup(si, m, confirmation{})
+		next = si.NextAction
+	}
+	switch {
+	case bad != nil:
+		return hostedOutcome{Decline: declineOf(bad)}, nil
+	case next != nil:
+		return hostedOutcome{ActionURL: next.RedirectToURL.URL}, nil
+	}
+	return hostedOutcome{RedirectURL: cs.successURL()}, nil
+}
+
+func (c *call) buyerEmail(cs *checkoutSession) nullable {
+	if cus := c.customers.byID[string(cs.Customer)]; cus != nil {
+		return cus.Email
+	}
+	return cs.CustomerEmail
+}
+
+// sessionPayment is the payment of a session, made when the buyer first pays and used again after a decline.
+func (c *call) sessionPayment(cs *checkoutSession) *paymentIntent {
+	if pi, ok := c.payments.byID[string(cs.PaymentIntent)]; ok {
+		return pi
+	}
+	plan := cs.intent
+	if cs.Customer == "" && (cs.CustomerCreation == "always" || plan.futureUsage != "") {
+		cus := c.newCustomer()
+		cus.Email = cs.CustomerEmail
+		cs.Customer = nullable(cus.ID)
+		c.emit("customer.created", cus)
+	}
+	pi := c.newPayment(nil)
+	pi.Amount, pi.Currency, pi.Customer, pi.session = cs.total(), string(cs.Currency), cs.Customer, cs.ID
+	pi.CaptureMethod = orDefault(plan.captureMethod, pi.CaptureMethod)
+	pi.Description, pi.SetupFutureUsage = nullable(plan.description), nullable(plan.futureUsage)
+	pi.ReceiptEmail, pi.StatementDescriptor = nullable(plan.receiptEmail), nullable(plan.descriptor)
+	pi.Metadata = plan.metadata
+	pi.PaymentMethodTypes = cs.PaymentMethodTypes
+	cs.PaymentIntent = nullable(pi.ID)
+	c.emit("payment_intent.created", pi)
+	return pi
 }
 
 // hostedAction returns what the 3-D Secure page /3ds/{id} shows, and false when there is no such action.
 func (s *Server) hostedAction(id string) (hostedAction, bool) {
-	return hostedAction{ID: id}, false
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tick()
+	a, ok := s.actions[id]
+	if !ok {
+		return hostedAction{}, false
+	}
+	m := s.methods.byID[a.method]
+	h := hostedAction{
+		ID: a.id, Kind: modeSetup, Status: a.status, MerchantName: s.cfg.MerchantName, CardBrand: m.Card.Brand, CardLast4: m.Card.Last4,
+		ReturnURL: s.newCall().leadsTo(a),
+	}
+	if pi, ok := s.payments.byID[a.intent]; ok {
+		h.Kind, h.Amount, h.Currency, h.Description = modePayment, pi.Amount, pi.Currency, string(pi.Description)
+	} else if si, ok := s.setups.byID[a.intent]; ok {
+		h.Description = string(si.Description)
+	}
+	if cs, ok := s.sessions.byID[a.session]; ok && h.Description == "" {
+		h.Description = cs.description()
+	}
+	return h, true
 }
 
 // resolveAction does what the buttons of the 3-D Secure page do. It returns where the buyer goes next; a decline is
 // returned as well when authentication failed or the card was declined after it. Resolving an action again returns the same address.
 // It fails with errHostedNotFound.
 func (s *Server) resolveAction(id string, authenticated bool) (redirectURL string, decline *hostedDecline, err error) {
-	return "", nil, errHostedNotFound
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tick()
+	a, ok := s.actions[id]
+	if !ok {
+		return "", nil, errHostedNotFound
+	}
+	c := s.newCall()
+	if cs, ok := s.sessions.byID[a.session]; ok {
+		c.base = orDefault(c.base, cs.base)
+	}
+	c.resolve(a, authenticated)
+	return c.leadsTo(a), a.decline, nil
 }
