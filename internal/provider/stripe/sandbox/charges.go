@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"time"
 )
@@ -154,14 +155,10 @@ func (c *call) newCharge(pi *paymentIntent, m *paymentMethod) *charge {
 	if checks.CVCCheck == "unchecked" {
 		checks.CVCCheck = "pass"
 	}
-	metadata := map[string]string{}
-	for k, v := range pi.Metadata {
-		metadata[k] = v
-	}
 	ch := &charge{
 		ID: id, Object: "charge", Amount: pi.Amount, BillingDetails: m.BillingDetails, CalculatedStatementDescriptor: "SANDBOX STORE",
 		Created: c.now().Unix(), Currency: pi.Currency, Customer: pi.Customer, Description: pi.Description, FraudDetails: map[string]string{},
-		Metadata: metadata, Paid: true, PaymentIntent: nullable(pi.ID), PaymentMethod: nullable(m.ID), ReceiptEmail: pi.ReceiptEmail,
+		Metadata: maps.Clone(pi.Metadata), Paid: true, PaymentIntent: nullable(pi.ID), PaymentMethod: nullable(m.ID), ReceiptEmail: pi.ReceiptEmail,
 		Shipping: pi.Shipping, StatementDescriptor: pi.StatementDescriptor, StatementDescriptorSuffix: pi.StatementDescriptorSuffix,
 		Status: chargeSucceeded, TransferGroup: pi.TransferGroup, rule: m.rule,
 		Outcome: chargeOutcome{

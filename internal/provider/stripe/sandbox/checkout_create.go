@@ -62,7 +62,7 @@ func (c *call) readSession(p *params) *checkoutSession {
 	} else if cs.Mode == modeSetup && !p.has("currency") {
 		p.fail(badParam(codeMissingParam, "currency", "You must provide a `currency` or `payment_method_types` in setup mode."))
 	}
-	cs.Currency = nullable(p.currency("currency", false))
+	cs.Currency = nullable(p.currency(false))
 	p.enum("ui_mode", "hosted")
 	cs.SuccessURL = nullable(p.httpURL("success_url", true))
 	cs.CancelURL = nullable(p.httpURL("cancel_url", false))
@@ -137,7 +137,7 @@ func (c *call) readLineItem(item *params) *lineItem {
 		quantity = 1
 	}
 	data := item.sub("price_data")
-	currency := data.currency("currency", item.has("price_data"))
+	currency := data.currency(item.has("price_data"))
 	unit, sent := data.integer("unit_amount")
 	if !sent && item.has("price_data") {
 		item.fail(missingParam(data.full("unit_amount")))

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -209,8 +210,8 @@ func listLineItems(c *call) (any, *apiError) {
 		return nil, err
 	}
 	items := newTable[lineItem]()
-	for i := len(session.items) - 1; i >= 0; i-- { // a list runs newest first, line items run as they were given
-		items.add(session.items[i].ID, session.items[i])
+	for _, item := range slices.Backward(session.items) { // a list runs newest first, line items run as they were given
+		items.add(item.ID, item)
 	}
 	return listOf(c, &items, "/v1/checkout/sessions/"+session.ID+"/line_items", "line_item",
 		func(*lineItem) int64 { return session.Created }, func(*lineItem) bool { return true })

@@ -18,18 +18,19 @@ type task struct {
 type taskHeap []*task
 
 // Len is part of heap.Interface.
-func (h taskHeap) Len() int { return len(h) }
+func (h *taskHeap) Len() int { return len(*h) }
 
 // Less is part of heap.Interface.
-func (h taskHeap) Less(i, j int) bool {
-	if h[i].at.Equal(h[j].at) {
-		return h[i].seq < h[j].seq
+func (h *taskHeap) Less(i, j int) bool {
+	a, b := (*h)[i], (*h)[j]
+	if a.at.Equal(b.at) {
+		return a.seq < b.seq
 	}
-	return h[i].at.Before(h[j].at)
+	return a.at.Before(b.at)
 }
 
 // Swap is part of heap.Interface.
-func (h taskHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h *taskHeap) Swap(i, j int) { (*h)[i], (*h)[j] = (*h)[j], (*h)[i] }
 
 // Push is part of heap.Interface.
 func (h *taskHeap) Push(x any) {

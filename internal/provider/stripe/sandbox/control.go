@@ -13,7 +13,7 @@ import (
 // registerControl adds the calls that steer the sandbox. They need no key: the sandbox is a tool for one machine.
 func (s *Server) registerControl() {
 	s.mux.HandleFunc("GET /_sandbox/ledger", func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusOK, map[string]any{"payments": s.ledger()})
+		writeJSON(w, map[string]any{"payments": s.ledger()})
 	})
 	s.mux.HandleFunc("POST /_sandbox/faults", s.addFault)
 	s.mux.HandleFunc("GET /_sandbox/faults", s.listFaults)
@@ -28,9 +28,8 @@ func (s *Server) registerControl() {
 	})
 }
 
-func writeJSON(w http.ResponseWriter, status int, v any) {
+func writeJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
 	_, _ = w.Write(encode(v)) // a caller that has gone needs no answer
 }
 
@@ -70,7 +69,7 @@ func (s *Server) addFault(w http.ResponseWriter, r *http.Request) {
 	f.ID = s.newID("flt_", 14)
 	s.faults = append(s.faults, &f)
 	s.mu.Unlock()
-	writeJSON(w, http.StatusOK, map[string]string{"id": f.ID})
+	writeJSON(w, map[string]string{"id": f.ID})
 }
 
 func (s *Server) listFaults(w http.ResponseWriter, _ *http.Request) {
@@ -80,7 +79,7 @@ func (s *Server) listFaults(w http.ResponseWriter, _ *http.Request) {
 		out = append(out, *f)
 	}
 	s.mu.Unlock()
-	writeJSON(w, http.StatusOK, map[string]any{"faults": out})
+	writeJSON(w, map[string]any{"faults": out})
 }
 
 func (s *Server) clearFaults(w http.ResponseWriter, _ *http.Request) {
@@ -88,7 +87,7 @@ func (s *Server) clearFaults(w http.ResponseWriter, _ *http.Request) {
 	n := len(s.faults)
 	s.faults = nil
 	s.mu.Unlock()
-	writeJSON(w, http.StatusOK, map[string]int{"removed": n})
+	writeJSON(w, map[string]int{"removed": n})
 }
 
 func (s *Server) setDeliveries(w http.ResponseWriter, r *http.Request) {
@@ -104,7 +103,7 @@ func (s *Server) setDeliveries(w http.ResponseWriter, r *http.Request) {
 	s.behavior = b
 	s.mu.Unlock()
 	s.signal()
-	writeJSON(w, http.StatusOK, b)
+	writeJSON(w, b)
 }
 
 func (s *Server) advanceClock(w http.ResponseWriter, r *http.Request) {
@@ -119,7 +118,7 @@ func (s *Server) advanceClock(w http.ResponseWriter, r *http.Request) {
 		controlError(w, http.StatusBadRequest, fmt.Errorf("by is %q: a duration like 25h; the clock does not go back", in.By))
 		return
 	}
-	writeJSON(w, http.StatusOK, map[string]string{"now": s.advance(by).Format(time.RFC3339Nano)})
+	writeJSON(w, map[string]string{"now": s.advance(by).Format(time.RFC3339Nano)})
 }
 
 // completeCheckout pays a session, or saves its card, as a buyer would: a 3-D Secure step is passed (or failed, if asked).
@@ -191,5 +190,5 @@ func (s *Server) resolveIntent(w http.ResponseWriter, r *http.Request) {
 	if decline != nil {
 		answer["decline"] = map[string]string{"code": decline.Code, "declineCode": decline.DeclineCode, "message": decline.Message}
 	}
-	writeJSON(w, http.StatusOK, answer)
+	writeJSON(w, answer)
 }

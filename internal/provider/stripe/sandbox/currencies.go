@@ -15,7 +15,8 @@ func currencies() []string {
 }
 
 // currency reads a currency, which Stripe takes in either case.
-func (p *params) currency(name string, required bool) string {
+func (p *params) currency(required bool) string {
+	const name = "currency"
 	v := p.text(name)
 	if required {
 		v = p.need(name)

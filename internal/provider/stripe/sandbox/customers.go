@@ -143,7 +143,7 @@ func createCustomer(c *call) (any, *apiError) {
 	var m *paymentMethod
 	if first != "" {
 		var err *apiError
-		if m, err = c.method(first, "payment_method", http.StatusBadRequest); err != nil {
+		if m, err = c.method(first, http.StatusBadRequest); err != nil {
 			return nil, err
 		}
 		if d := m.rule.saveDecline; d != nil {

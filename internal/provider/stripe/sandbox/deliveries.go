@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/rs/zerolog"
 	"github.com/stripe/stripe-go/v76/webhook"
 )
 
@@ -159,12 +160,13 @@ func (s *Server) deliver(ctx context.Context, d *delivery) {
 	s.mu.Unlock()
 	started := time.Now()
 	status, err := s.post(ctx, url, secret, body)
-	log := s.cfg.Logger.Debug()
-	if status/100 != 2 {
-		log = s.cfg.Logger.Warn()
+	accepted := status/100 == 2
+	level := zerolog.DebugLevel
+	if !accepted {
+		level = zerolog.WarnLevel
 	}
-	log.Err(err).Str("event_id", id).Str("event_type", d.event.Type).Int("status", status).Int64("dur_ms", time.Since(started).Milliseconds()).Msg("webhook sent")
-	s.settleDelivery(d, status/100 == 2)
+	s.cfg.Logger.WithLevel(level).Err(err).Str("event_id", id).Str("event_type", d.event.Type).Int("status", status).Int64("dur_ms", time.Since(started).Milliseconds()).Msg("webhook sent")
+	s.settleDelivery(d, accepted)
 }
 
 // post sends a signed body. The signature's time is the real one, whatever the sandbox's clock says, because the receiver

@@ -80,7 +80,9 @@ func retrieveEvent(c *call) (any, *apiError) {
 	return e, nil
 }
 
-func (c *call) tooOld(e *event) bool { return time.Unix(e.Created, 0).Before(c.now().Add(-eventRetention)) }
+func (c *call) tooOld(e *event) bool {
+	return time.Unix(e.Created, 0).Before(c.now().Add(-eventRetention))
+}
 
 func listEvents(c *call) (any, *apiError) {
 	types := c.params.list("types")

@@ -370,9 +370,7 @@ func (p *params) metadata() metadataPatch {
 func (m metadataPatch) apply(old map[string]string) map[string]string {
 	out := map[string]string{}
 	if !m.clear {
-		for k, v := range old {
-			out[k] = v
-		}
+		maps.Copy(out, old)
 	}
 	for k, v := range m.keys {
 		if v == "" {

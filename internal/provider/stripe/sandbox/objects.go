@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"reflect"
+	"slices"
 )
 
 // nullable is a string that Stripe shows as null when it is empty.
@@ -99,8 +100,8 @@ func (t *table[T]) add(id string, v *T) {
 
 // all yields every object, newest first.
 func (t *table[T]) all(yield func(string, *T) bool) {
-	for i := len(t.order) - 1; i >= 0; i-- {
-		if v, ok := t.byID[t.order[i]]; ok && !yield(t.order[i], v) {
+	for _, id := range slices.Backward(t.order) {
+		if v, ok := t.byID[id]; ok && !yield(id, v) {
 			return
 		}
 	}

@@ -176,7 +176,9 @@ func (p *params) optional(name string, limit int) *string {
 }
 
 // futureUsage reads setup_future_usage.
-func (p *params) futureUsage() string { return p.enum("setup_future_usage", "off_session", "on_session") }
+func (p *params) futureUsage() string {
+	return p.enum("setup_future_usage", "off_session", "on_session")
+}
 
 // cardTypes reads payment_method_types.
 func (p *params) cardTypes() []string {
@@ -192,7 +194,7 @@ func (p *params) cardTypes() []string {
 
 func (p *params) paymentPatch() paymentPatch {
 	patch := paymentPatch{
-		currency: p.currency("currency", false), customer: p.text("customer"), method: p.text("payment_method"), methodData: p.methodData(),
+		currency: p.currency(false), customer: p.text("customer"), method: p.text("payment_method"), methodData: p.methodData(),
 		futureUsage: p.futureUsage(), types: p.cardTypes(), metadata: p.metadata(), captureMethod: p.captureMethod(),
 		description: p.optional("description", 1000), receipt: p.optional("receipt_email", 800),
 		descriptor: p.optional("statement_descriptor", 22), descSuffix: p.optional("statement_descriptor_suffix", 22),
@@ -359,7 +361,7 @@ func (c *call) checkPayer(customerID, methodID string) *apiError {
 	if _, named := ruleByName(methodID); named || methodID == "" {
 		return nil
 	}
-	m, err := c.method(methodID, "payment_method", http.StatusBadRequest)
+	m, err := c.method(methodID, http.StatusBadRequest)
 	if err != nil {
 		return err
 	}
@@ -389,7 +391,7 @@ func (c *call) chosenMethod(id string, data *methodData) (*paymentMethod, *apiEr
 		}
 		return c.newMethod(t, data.billing), nil
 	case id != "":
-		return c.method(id, "payment_method", http.StatusBadRequest)
+		return c.method(id, http.StatusBadRequest)
 	}
 	return nil, nil
 }

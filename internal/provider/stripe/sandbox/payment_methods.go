@@ -90,13 +90,13 @@ func (c *call) namedCard(rule cardRule) typedCard {
 }
 
 // method finds a payment method named by a parameter. A test name (pm_card_visa) makes a new one each time.
-func (c *call) method(id, param string, status int) (*paymentMethod, *apiError) {
+func (c *call) method(id string, status int) (*paymentMethod, *apiError) {
 	if rule, ok := ruleByName(id); ok {
 		return c.newMethod(c.namedCard(rule), billingDetails{}), nil
 	}
 	m, ok := c.methods.byID[id]
 	if !ok {
-		return nil, noSuch(status, "PaymentMethod", id, param)
+		return nil, noSuch(status, "PaymentMethod", id, "payment_method")
 	}
 	return m, nil
 }
@@ -178,7 +178,7 @@ func retrieveMethod(c *call) (any, *apiError) {
 	if err := c.params.done(); err != nil {
 		return nil, err
 	}
-	return c.method(c.id, "payment_method", http.StatusNotFound)
+	return c.method(c.id, http.StatusNotFound)
 }
 
 func updateMethod(c *call) (any, *apiError) {
@@ -192,7 +192,7 @@ func updateMethod(c *call) (any, *apiError) {
 	if err := p.done(); err != nil {
 		return nil, err
 	}
-	m, err := c.method(c.id, "payment_method", http.StatusNotFound)
+	m, err := c.method(c.id, http.StatusNotFound)
 	if err != nil {
 		return nil, err
 	}
@@ -229,7 +229,7 @@ func attachMethod(c *call) (any, *apiError) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := c.method(c.id, "payment_method", http.StatusNotFound)
+	m, err := c.method(c.id, http.StatusNotFound)
 	if err != nil {
 		return nil, err
 	}
@@ -265,7 +265,7 @@ func detachMethod(c *call) (any, *apiError) {
 	if err := c.params.done(); err != nil {
 		return nil, err
 	}
-	m, err := c.method(c.id, "payment_method", http.StatusNotFound)
+	m, err := c.method(c.id, http.StatusNotFound)
 	if err != nil {
 		return nil, err
 	}

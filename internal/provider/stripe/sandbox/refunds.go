@@ -9,23 +9,23 @@ const (
 )
 
 type refund struct {
-	ID                       string            `json:"id"`
-	Object                   string            `json:"object"`
-	Amount                   int64             `json:"amount"`
-	BalanceTransaction       nullable          `json:"balance_transaction"`
-	Charge                   string            `json:"charge"`
-	Created                  int64             `json:"created"`
-	Currency                 string            `json:"currency"`
-	DestinationDetails       refundDestination `json:"destination_details"`
-	FailureReason            string            `json:"failure_reason,omitempty"`
-	FailureBalanceTransaction   string            `json:"failure_balance_transaction,omitempty"`
-	Metadata                 map[string]string `json:"metadata"`
-	PaymentIntent            nullable          `json:"payment_intent"`
-	Reason                   nullable          `json:"reason"`
-	ReceiptNumber            null              `json:"receipt_number"`
-	SourceTransferReversal   null              `json:"source_transfer_reversal"`
-	Status                   string            `json:"status"`
-	TransferReversal         null              `json:"transfer_reversal"`
+	ID                        string            `json:"id"`
+	Object                    string            `json:"object"`
+	Amount                    int64             `json:"amount"`
+	BalanceTransaction        nullable          `json:"balance_transaction"`
+	Charge                    string            `json:"charge"`
+	Created                   int64             `json:"created"`
+	Currency                  string            `json:"currency"`
+	DestinationDetails        refundDestination `json:"destination_details"`
+	FailureReason             string            `json:"failure_reason,omitempty"`
+	FailureBalanceTransaction string            `json:"failure_balance_transaction,omitempty"`
+	Metadata                  map[string]string `json:"metadata"`
+	PaymentIntent             nullable          `json:"payment_intent"`
+	Reason                    nullable          `json:"reason"`
+	ReceiptNumber             null              `json:"receipt_number"`
+	SourceTransferReversal    null              `json:"source_transfer_reversal"`
+	Status                    string            `json:"status"`
+	TransferReversal          null              `json:"transfer_reversal"`
 }
 
 type refundDestination struct {
@@ -54,7 +54,7 @@ func createRefund(c *call) (any, *apiError) {
 	amount, sent := p.amount("amount")
 	reason := p.enum("reason", "duplicate", "fraudulent", "requested_by_customer")
 	metadata := p.metadata()
-	currency := p.currency("currency", false)
+	currency := p.currency(false)
 	p.ignore("refund_application_fee", "reverse_transfer", "instructions_email")
 	if chargeID == "" && paymentID == "" {
 		p.fail(badParam(codeMissingParam, "payment_intent", "One of the following params should be provided for this request: payment_intent or charge."))

@@ -40,14 +40,16 @@ func triggers() map[string]func(*triggerRun) {
 		"customer.deleted": func(t *triggerRun) { t.do(deleteCustomer, t.customerID()) },
 
 		"payment_method.attached": func(t *triggerRun) { t.save(goodCard) },
-		"payment_method.updated":  func(t *triggerRun) { t.do(updateMethod, t.save(goodCard), "card[exp_month]", "12", "metadata[updated]", "yes") },
+		"payment_method.updated": func(t *triggerRun) {
+			t.do(updateMethod, t.save(goodCard), "card[exp_month]", "12", "metadata[updated]", "yes")
+		},
 		"payment_method.detached": func(t *triggerRun) { t.do(detachMethod, t.save(goodCard)) },
 
-		"payment_intent.created":         func(t *triggerRun) { t.begin() },
-		"payment_intent.succeeded":       func(t *triggerRun) { t.pay(goodCard) },
-		"payment_intent.payment_failed":  func(t *triggerRun) { t.pay(badCard) },
-		"payment_intent.requires_action": func(t *triggerRun) { t.pay(secureCard) },
-		"payment_intent.canceled":        func(t *triggerRun) { t.do(cancelPayment, t.begin(), "cancellation_reason", "requested_by_customer") },
+		"payment_intent.created":                   func(t *triggerRun) { t.begin() },
+		"payment_intent.succeeded":                 func(t *triggerRun) { t.pay(goodCard) },
+		"payment_intent.payment_failed":            func(t *triggerRun) { t.pay(badCard) },
+		"payment_intent.requires_action":           func(t *triggerRun) { t.pay(secureCard) },
+		"payment_intent.canceled":                  func(t *triggerRun) { t.do(cancelPayment, t.begin(), "cancellation_reason", "requested_by_customer") },
 		"payment_intent.amount_capturable_updated": func(t *triggerRun) { t.pay(goodCard, "capture_method", "manual") },
 
 		"charge.succeeded": func(t *triggerRun) { t.pay(goodCard) },
@@ -60,11 +62,13 @@ func triggers() map[string]func(*triggerRun) {
 		"charge.refund.updated": func(t *triggerRun) { t.refundOf("pm_card_pendingRefund") },
 		"refund.failed":         func(t *triggerRun) { t.refundOf("pm_card_refundFail") },
 
-		"charge.dispute.created":          func(t *triggerRun) { t.disputeOf() },
-		"charge.dispute.funds_withdrawn":  func(t *triggerRun) { t.disputeOf() },
-		"charge.dispute.updated":          func(t *triggerRun) { t.do(updateDispute, t.disputeOf(), "evidence[product_description]", "A test") },
-		"charge.dispute.closed":           func(t *triggerRun) { t.do(closeDispute, t.disputeOf()) },
-		"charge.dispute.funds_reinstated": func(t *triggerRun) { t.do(updateDispute, t.disputeOf(), "evidence[uncategorized_text]", "winning_evidence") },
+		"charge.dispute.created":         func(t *triggerRun) { t.disputeOf() },
+		"charge.dispute.funds_withdrawn": func(t *triggerRun) { t.disputeOf() },
+		"charge.dispute.updated":         func(t *triggerRun) { t.do(updateDispute, t.disputeOf(), "evidence[product_description]", "A test") },
+		"charge.dispute.closed":          func(t *triggerRun) { t.do(closeDispute, t.disputeOf()) },
+		"charge.dispute.funds_reinstated": func(t *triggerRun) {
+			t.do(updateDispute, t.disputeOf(), "evidence[uncategorized_text]", "winning_evidence")
+		},
 
 		"radar.early_fraud_warning.created": func(t *triggerRun) { t.pay("pm_card_createIssuerFraudRecord") },
 
@@ -97,7 +101,7 @@ func (s *Server) trigger(w http.ResponseWriter, r *http.Request) {
 		controlError(w, http.StatusBadRequest, t.failed)
 		return
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"event": in.Event, "objects": t.made})
+	writeJSON(w, map[string]any{"event": in.Event, "objects": t.made})
 }
 
 func (s *Server) runTrigger(chain func(*triggerRun), in triggerRequest, base string) *triggerRun {
@@ -111,9 +115,9 @@ func (s *Server) runTrigger(chain func(*triggerRun), in triggerRequest, base str
 }
 
 // do calls an API handler as a request of its own would, with name, value, name, value … as its form.
-func (t *triggerRun) do(handler func(*call) (any, *apiError), id string, form ...string) any {
+func (t *triggerRun) do(handler func(*call) (any, *apiError), id string, form ...string) {
 	if t.failed != nil {
-		return nil
+		return
 	}
 	values := url.Values{}
 	for pair := range slices.Chunk(form, 2) {
@@ -122,7 +126,7 @@ func (t *triggerRun) do(handler func(*call) (any, *apiError), id string, form ..
 	f, err := parseForm(values.Encode())
 	if err != nil {
 		t.failed = err
-		return nil
+		return
 	}
 	v, err := handler(&call{Server: t.Server, base: t.base, requestID: t.newID("req_", 14), id: id, params: f.params()})
 	switch {
@@ -133,10 +137,9 @@ func (t *triggerRun) do(handler func(*call) (any, *apiError), id string, form ..
 		v = err.SetupIntent
 	default:
 		t.failed = err
-		return nil
+		return
 	}
 	t.note(v)
-	return v
 }
 
 // note remembers the ids of what was made.
