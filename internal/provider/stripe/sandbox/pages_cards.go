@@ -46,16 +46,19 @@ func rareCards() []testCard {
 		{Number: "4000000000009987", Label: "Lost card", Outcome: "bad"},
 		{Number: "4000000000009979", Label: "Stolen card", Outcome: "bad"},
 		{Number: "4000000000006975", Label: "Too many attempts", Outcome: "bad"},
-		{Number: "4000000000000341", Label: "Can be saved, fails when charged", Outcome: "later"},
+		{Number: failsWhenCharged, Label: "Can be saved, fails when charged", Outcome: "later"},
 		{Number: "4000000000000259", Label: "Succeeds, then disputed", Outcome: "later"},
 		{Number: "4000000000007726", Label: "A refund takes a while", Outcome: "later"},
 		{Number: "4000000000005126", Label: "A refund fails later", Outcome: "later"},
 	}
 }
 
-// offerCards completes cards for one session's page. Expiry lies some years after now, the sandbox's time, so that the
+// failsWhenCharged is the card that a setup saves and every payment declines.
+const failsWhenCharged = "4000000000000341"
+
+// offerCards completes cards for one session's page, which saves a card (setup) or charges it. Expiry lies some years after now, the sandbox's time, so that the
 // buttons still work when its clock was moved ahead.
-func offerCards(cards []testCard, sessionID, chosen string, now time.Time) []testCard {
+func offerCards(cards []testCard, sessionID, chosen string, setup bool, now time.Time) []testCard {
 	for i := range cards {
 		card := &cards[i]
 		card.Expiry = fmt.Sprintf("12 / %02d", (now.Year()+4)%100)
@@ -64,6 +67,9 @@ func offerCards(cards []testCard, sessionID, chosen string, now time.Time) []tes
 			card.CVC = "1234"
 		}
 		card.Name = "Jenny Rosen"
+		if card.Number == failsWhenCharged && !setup {
+			card.Label, card.Outcome = "Can be saved, not charged", "bad"
+		}
 		card.Href = checkoutPath(sessionID) + "?" + url.Values{"card": {card.Number}}.Encode() + "#card-form"
 		card.Chosen = card.Number == chosen
 	}

@@ -153,9 +153,9 @@ func (p *pages) checkoutView(session hostedSession, chosen string) checkoutView 
 		Title: "Pay " + merchant, Merchant: merchant, Initial: initial(merchant),
 		Description: orDefault(session.Description, "Your order"), CancelURL: session.CancelURL, Email: session.CustomerEmail,
 		Action: checkoutPath(session.ID), Setup: session.Mode == "setup",
-		Cards:     offerCards(commonCards(), session.ID, chosen, now),
-		MoreCards: offerCards(rareCards(), session.ID, chosen, now),
 	}
+	view.Cards = offerCards(commonCards(), session.ID, chosen, view.Setup, now)
+	view.MoreCards = offerCards(rareCards(), session.ID, chosen, view.Setup, now)
 	if view.Setup {
 		view.Title = "Save a card · " + merchant
 	} else {

@@ -182,6 +182,21 @@ func TestPages_3DS(t *testing.T) {
 			}
 		})
 	}
+	t.Run("left behind", func(t *testing.T) {
+		b := newBuyer(t)
+		s := b.checkout()
+		asked := b.post("/c/pay/"+s.ID, card("4000002500003155"))
+		action, _ := b.get(asked.location).filled()
+		if paid := b.post("/c/pay/"+s.ID, card("4242424242424242")); paid.location != thanks(s) {
+			t.Fatalf("with another card: %d to %q", paid.status, paid.location)
+		}
+		if late := b.post(action, url.Values{"result": {"complete"}}); late.status != http.StatusNotFound || !strings.Contains(late.text(), "This step is over") {
+			t.Errorf("the old step: %d: %s", late.status, late.text())
+		}
+		if got := b.taken(); got != 1 {
+			t.Errorf("money was taken %d times", got)
+		}
+	})
 	t.Run("neither", func(t *testing.T) {
 		b := newBuyer(t)
 		s := b.checkout()
@@ -218,40 +233,15 @@ func TestPages_saving_a_card(t *testing.T) {
 
 func TestPages_test_cards_without_script(t *testing.T) {
 	b := newBuyer(t)
-	overview := b.get(b.checkout().URL)
-	links := cardLink.FindAllStringSubmatch(overview.body, -1)
-	if len(links) < 10 {
-		t.Fatalf("%d test cards offered", len(links))
-	}
-	for _, link := range links {
-		outcome, number := link[1], regexp.MustCompile(`card=(\d+)`).FindStringSubmatch(link[2])[1]
-		t.Run(number, func(t *testing.T) {
-			s := b.checkout()
-			href := regexp.MustCompile(`href="(/c/pay/[^"]*` + number + `[^"]*)"`).FindStringSubmatch(b.get(s.URL).body)
-			if href == nil {
-				t.Fatal("the card is not offered")
+	for mode, open := range map[string]func(...string) session{"payment": b.checkout, "setup": b.setup} {
+		t.Run(mode, func(t *testing.T) {
+			links := cardLink.FindAllStringSubmatch(b.get(open().URL).body, -1)
+			if len(links) < 10 {
+				t.Fatalf("%d test cards offered", len(links))
 			}
-			page := b.get(html.UnescapeString(href[1]))
-			action, form := page.filled()
-			if got := strings.ReplaceAll(form.Get("cardNumber"), " ", ""); got != number {
-				t.Errorf("filled in %q", got)
-			}
-			sent := b.post(action, form)
-			switch outcome {
-			case "good", "later":
-				if sent.location != thanks(s) {
-					t.Errorf("%d to %q: %s", sent.status, sent.location, sent.text())
-				}
-			case "ask":
-				if !strings.Contains(sent.location, "/3ds/") {
-					t.Errorf("%d to %q: %s", sent.status, sent.location, sent.text())
-				}
-			case "bad":
-				if sent.status != http.StatusPaymentRequired {
-					t.Errorf("%d to %q", sent.status, sent.location)
-				}
-			default:
-				t.Errorf("outcome %q", outcome)
+			for _, link := range links {
+				number := regexp.MustCompile(`card=(\d+)`).FindStringSubmatch(link[2])[1]
+				t.Run(number, func(t *testing.T) { b.followCard(t, open(), number, link[1]) })
 			}
 		})
 	}
@@ -261,10 +251,36 @@ func TestPages_test_cards_without_script(t *testing.T) {
 	}
 }
 
+// followCard opens the link of a test card, sends the form as it then stands, and expects what the card promises.
+func (b *buyer) followCard(t *testing.T, s session, number, outcome string) {
+	t.Helper()
+	href := regexp.MustCompile(`href="(/c/pay/[^"]*` + number + `[^"]*)"`).FindStringSubmatch(b.get(s.URL).body)
+	if href == nil {
+		t.Fatal("the card is not offered")
+	}
+	action, form := b.get(html.UnescapeString(href[1])).filled()
+	if got := strings.ReplaceAll(form.Get("cardNumber"), " ", ""); got != number {
+		t.Errorf("filled in %q", got)
+	}
+	sent := b.post(action, form)
+	kept := false
+	switch outcome {
+	case "good", "later":
+		kept = sent.status == http.StatusSeeOther && sent.location == thanks(s)
+	case "ask":
+		kept = sent.status == http.StatusSeeOther && strings.Contains(sent.location, "/3ds/")
+	case "bad":
+		kept = sent.status == http.StatusPaymentRequired
+	}
+	if !kept {
+		t.Errorf("the card promises %q: %d to %q: %s", outcome, sent.status, sent.location, sent.text())
+	}
+}
+
 func TestPages_closed_sessions(t *testing.T) {
 	b := newBuyer(t)
-	for _, path := range []string{"/c/pay/cs_test_unknown", "/3ds/unknown"} {
-		if r := b.get(path); r.status != http.StatusNotFound || !strings.Contains(r.text(), "does not exist") {
+	for path, says := range map[string]string{"/c/pay/cs_test_unknown": "This page does not exist", "/3ds/unknown": "This step is over"} {
+		if r := b.get(path); r.status != http.StatusNotFound || !strings.Contains(r.text(), says) {
 			t.Errorf("GET %s: %d: %s", path, r.status, r.text())
 		}
 		form := card("4242424242424242")

@@ -18,7 +18,7 @@ type actionView struct {
 func (p *pages) showAction(w http.ResponseWriter, r *http.Request) {
 	action, ok := p.server.hostedAction(r.PathValue("action"))
 	if !ok {
-		p.notFound(w)
+		p.noStep(w)
 		return
 	}
 	if action.Status != "pending" {
@@ -59,10 +59,19 @@ func (p *pages) submitAction(w http.ResponseWriter, r *http.Request) {
 	to, decline, err := p.server.resolveAction(r.PathValue("action"), result == "complete")
 	switch {
 	case errors.Is(err, errHostedNotFound):
-		p.notFound(w)
+		p.noStep(w)
 	case err != nil:
 		p.failed(w, err, "3ds")
 	default:
 		redirect(w, r, withDecline(to, r.Host, decline))
 	}
+}
+
+// noStep is for a step that never was, and for one that a later attempt with another card has replaced.
+func (p *pages) noStep(w http.ResponseWriter) {
+	p.render(w, http.StatusNotFound, "message", messageView{
+		Title: "Step not found · Test Bank", Mark: "late", Heading: "This step is over",
+		Text:   "Another attempt has taken its place, or the link is incomplete. Nothing was charged here.",
+		Detail: "Please go back to the shop.",
+	})
 }
