@@ -26,7 +26,7 @@ type endpoint struct {
 // home is GET /: what this server is and how to begin, for whoever opens its port in a browser.
 func (p *pages) home(w http.ResponseWriter, r *http.Request) {
 	view := homeView{
-		Title: "PayKit sandbox", BaseURL: "http://" + r.Host, Endpoints: endpoints(), Cards: append(commonCards(), rareCards()...),
+		Title: "PayKit sandbox", BaseURL: p.server.publicBase(r), Endpoints: endpoints(), Cards: append(commonCards(), rareCards()...),
 	}
 	for _, id := range p.server.recentSessions(maxRecent) {
 		session, ok := p.server.hostedSession(id)
@@ -42,6 +42,13 @@ func (p *pages) home(w http.ResponseWriter, r *http.Request) {
 		view.Sessions = append(view.Sessions, row)
 	}
 	p.render(w, http.StatusOK, "home", view)
+}
+
+// publicBase is the address under which whoever sent r reaches the sandbox.
+func (s *Server) publicBase(r *http.Request) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return orDefault(s.baseURL, "http://"+r.Host)
 }
 
 // recentSessions returns the ids of the newest checkout sessions, newest first.

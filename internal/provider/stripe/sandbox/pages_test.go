@@ -209,6 +209,35 @@ func TestPages_3DS(t *testing.T) {
 	})
 }
 
+func TestPages_3DS_of_a_payment_without_checkout(t *testing.T) {
+	b := newBuyer(t)
+	for _, result := range []string{"complete", "fail"} {
+		t.Run(result, func(t *testing.T) {
+			var payment struct {
+				ID         string
+				NextAction struct {
+					RedirectToURL struct{ URL string } `json:"redirect_to_url"`
+				} `json:"next_action"`
+			}
+			b.api(http.MethodPost, "/v1/payment_intents", url.Values{
+				"amount": {"1200"}, "currency": {"eur"}, "payment_method": {"pm_card_authenticationRequired"}, "payment_method_types[]": {"card"},
+				"confirm": {"true"}, "return_url": {"https://shop.example/back"}, "description": {"Top-up"},
+			}, &payment)
+			bank := b.get(payment.NextAction.RedirectToURL.URL)
+			bank.mustSay(t, "€12.00", "Top-up", "Visa •••• 3184")
+			action, _ := bank.filled()
+			to := b.post(action, url.Values{"result": {result}})
+			if to.status != http.StatusSeeOther || !strings.HasPrefix(to.location, "https://shop.example/back?payment_intent="+payment.ID) ||
+				strings.Contains(to.location, "declined=") {
+				t.Errorf("%d to %q", to.status, to.location)
+			}
+		})
+	}
+	if got := b.taken(); got != 1 {
+		t.Errorf("money was taken %d times", got)
+	}
+}
+
 func TestPages_saving_a_card(t *testing.T) {
 	b := newBuyer(t)
 	s := b.setup()
