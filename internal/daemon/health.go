@@ -90,3 +90,25 @@ func (h *HTTP) Serve(ctx context.Context, l net.Listener) error {
 	}
 	return nil
 }
+
+// WaitReady waits until every check passes, at most for d.
+func (h *HTTP) WaitReady(ctx context.Context, d time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	for {
+		var failing error
+		for _, c := range h.checks {
+			if err := c.Ready(); err != nil {
+				failing = fmt.Errorf("%s: %w", c.Name, err)
+			}
+		}
+		if failing == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("not ready: %w", errors.Join(failing, ctx.Err()))
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"errors"
+	"strconv"
+
+	"github.com/paykit-go/paykit"
+)
+
+type chargeCmd struct {
+	Create chargeCreate `cmd:"" help:"Charge a saved method."`
+	Get    chargeGet    `cmd:"" help:"Show a charge."`
+	List   chargeList   `cmd:"" help:"List charges, newest first."`
+	Refund chargeRefund `cmd:"" help:"Give money back."`
+	Cancel chargeCancel `cmd:"" help:"Stop a charge that has not ended."`
+}
+
+type chargeCreate struct {
+	keyed
+	Provider    string            `default:"stripe" help:"Provider."`
+	Customer    string            `required:"" help:"Customer: cust_… or your own id."`
+	Method      string            `help:"Method: meth_…; default: the customer's default."`
+	Amount      int64             `required:"" help:"Amount in minor units: 1900 is 19.00 usd."`
+	Currency    string            `help:"Lower-case ISO 4217; default: the installation's."`
+	Description string            `required:"" help:"What is charged for."`
+	ReturnURL   string            `name:"return-url" help:"Where the buyer comes back to if the bank asks for authentication."`
+	Metadata    map[string]string `help:"key=value pairs; they stay in history and must not name a person."`
+}
+
+// errNoMethod says that there is nothing to charge.
+var errNoMethod = errors.New("the customer has no saved method: save one with `paykit method attach` or `paykit checkout create --attach-method`")
+
+func (c chargeCreate) Run(a *app) error {
+	pk, err := a.client()
+	if err != nil {
+		return err
+	}
+	defer pk.Close()
+	id, err := a.customerID(pk, c.Customer)
+	if err != nil {
+		return err
+	}
+	if c.Method == "" {
+		list, err := pk.PaymentMethod.List(a.ctx, paykit.PaymentMethodList{ProviderID: c.Provider, CustomerID: id})
+		if err != nil {
+			return err
+		}
+		if len(list.Items) == 0 {
+			return errNoMethod
+		}
+		c.Method = list.Items[0].ID
+	}
+	charge, err := pk.Charge.Create(a.ctx, paykit.ChargeCreate{
+		ProviderID: c.Provider, CustomerID: id, PaymentMethodID: c.Method, Amount: c.Amount, Currency: c.Currency,
+		Description: c.Description, Metadata: c.Metadata, ReturnURL: c.ReturnURL,
+	}, c.options()...)
+	if err != nil {
+		return err
+	}
+	return a.charge(charge)
+}
+
+type chargeGet struct {
+	Charge string `arg:"" help:"Charge: chg_…"`
+}
+
+func (c chargeGet) Run(a *app) error {
+	pk, err := a.client()
+	if err != nil {
+		return err
+	}
+	defer pk.Close()
+	charge, err := pk.Charge.Get(a.ctx, c.Charge)
+	if err != nil {
+		return err
+	}
+	return a.charge(charge)
+}
+
+type chargeList struct {
+	page
+	Customer string `help:"Only this customer's: cust_… or your own id."`
+	Status   string `help:"Only with this status." enum:",requested,processing,requires_action,in_doubt,failed,canceled,succeeded" default:""`
+}
+
+func (c chargeList) Run(a *app) error {
+	pk, err := a.client()
+	if err != nil {
+		return err
+	}
+	defer pk.Close()
+	in := paykit.ChargeList{Status: paykit.ChargeStatus(c.Status), Page: c.page.page()}
+	if c.Customer != "" {
+		if in.CustomerID, err = a.customerID(pk, c.Customer); err != nil {
+			return err
+		}
+	}
+	list, err := pk.Charge.List(a.ctx, in)
+	if err != nil {
+		return err
+	}
+	var rows [][]string
+	for _, one := range list.Items {
+		rows = append(rows, []string{one.ID, string(one.Status), money(one.Amount, one.Currency), one.Description, one.CustomerID, when(one.CreatedAt)})
+	}
+	defer a.more(list.NextCursor)
+	return a.show(list, []string{"ID", "STATUS", "AMOUNT", "DESCRIPTION", "CUSTOMER", "CREATED"}, rows...)
+}
+
+type chargeRefund struct {
+	keyed
+	Charge string `arg:"" help:"Charge: chg_…"`
+	Amount int64  `help:"Amount in minor units; default: all that is left."`
+	Reason string `help:"duplicate, fraudulent or requested_by_customer." enum:",duplicate,fraudulent,requested_by_customer" default:""`
+}
+
+func (c chargeRefund) Run(a *app) error {
+	pk, err := a.client()
+	if err != nil {
+		return err
+	}
+	defer pk.Close()
+	charge, err := pk.Charge.Refund(a.ctx, paykit.ChargeRefund{ChargeID: c.Charge, Amount: c.Amount, Reason: c.Reason}, c.options()...)
+	if err != nil {
+		return err
+	}
+	return a.charge(charge)
+}
+
+type chargeCancel struct {
+	Charge string `arg:"" help:"Charge: chg_…"`
+}
+
+func (c chargeCancel) Run(a *app) error {
+	pk, err := a.client()
+	if err != nil {
+		return err
+	}
+	defer pk.Close()
+	charge, err := pk.Charge.Cancel(a.ctx, c.Charge)
+	if err != nil {
+		return err
+	}
+	return a.charge(charge)
+}
+
+func (a *app) charge(c *paykit.Charge) error {
+	failure, action, refunded := "", "", ""
+	if c.Failure != nil {
+		failure = c.Failure.Message + " (" + c.Failure.Code + ")"
+	}
+	if c.Action != nil {
+		action = c.Action.URL + " until " + when(c.Action.ExpiresAt)
+	}
+	if len(c.Refunds) > 0 {
+		refunded = money(c.AmountRefunded, c.Currency) + " in " + strconv.Itoa(len(c.Refunds)) + " refund(s)"
+	}
+	return a.fields(c,
+		"id", c.ID, "status", string(c.Status), "amount", money(c.Amount, c.Currency), "description", c.Description,
+		"customerId", c.CustomerID, "paymentMethodId", c.PaymentMethodID, "checkoutId", c.CheckoutID,
+		"failure", failure, "action", action, "refunded", refunded, "payment", c.ProviderPaymentID, "created", when(c.CreatedAt))
+}

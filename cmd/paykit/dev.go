@@ -1,0 +1,157 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/paykit-go/paykit/internal/daemon"
+	"github.com/paykit-go/paykit/internal/dev"
+	"github.com/paykit-go/paykit/internal/events/eventlog"
+	"github.com/paykit-go/paykit/internal/projections"
+	"github.com/paykit-go/paykit/internal/provider/stripe/sandbox"
+)
+
+type devCmd struct {
+	NATSPort        int    `name:"nats-port" default:"4222" help:"Port of the embedded NATS server; 0 = a free one."`
+	HTTPPort        int    `name:"http-port" default:"8420" help:"Port of webhooks, health and metrics; 0 = a free one."`
+	SandboxPort     int    `name:"sandbox-port" default:"8421" help:"Port of the sandbox; 0 = a free one."`
+	DataDir         string `name:"data-dir" env:"PAYKIT_DATA_DIR" type:"path" help:"Folder to keep everything in (${env}); default: a temporary one, removed at the end."`
+	DefaultCurrency string `name:"default-currency" env:"PAYKIT_DEFAULT_CURRENCY" default:"usd" help:"Currency of commands that name none (${env})."`
+	StripeBase      string `name:"stripe-api-base" env:"STRIPE_API_BASE" help:"With STRIPE_API_KEY: base URL of Stripe's API (${env})."`
+	LogLevel        string `name:"log-level" env:"PAYKIT_LOG_LEVEL" default:"warn" enum:"debug,info,warn,error" help:"Least level to log (${env})."`
+}
+
+func (devCmd) Help() string {
+	return `Starts an embedded NATS server (every write is synced to disk), the sandbox, ingest, worker and projector in one process.
+
+With STRIPE_API_KEY and STRIPE_WEBHOOK_SECRETS set it talks to Stripe instead of the sandbox:
+
+  stripe listen --forward-to http://127.0.0.1:8420/webhooks/stripe --print-secret
+  STRIPE_API_KEY=sk_test_… STRIPE_WEBHOOK_SECRETS=whsec_… paykit dev`
+}
+
+// errStripeSecrets says what a dev server with a Stripe key needs.
+var errStripeSecrets = errors.New("STRIPE_API_KEY is set, so Stripe's webhooks are expected")
+
+func (c devCmd) Run(a *app) error {
+	started := time.Now()
+	log := daemon.Logging{LogLevel: c.LogLevel, LogFormat: "text"}.Logger(a.err, "dev")
+	cfg := dev.Config{
+		NATSPort: c.NATSPort, HTTPPort: c.HTTPPort, SandboxPort: c.SandboxPort, DataDir: c.DataDir,
+		Prefix: a.nats.Prefix, Env: a.nats.Env, DefaultCurrency: c.DefaultCurrency, StripeBase: c.StripeBase, Logger: log,
+	}
+	if key := a.getenv("STRIPE_API_KEY") + a.getenv("STRIPE_API_KEY_FILE"); key != "" {
+		key, err := daemon.Secret(a.getenv, "STRIPE_API_KEY")
+		if err != nil {
+			return &daemon.UsageError{Err: err}
+		}
+		cfg.StripeKey = key
+	}
+	if cfg.StripeKey != "" || a.getenv("STRIPE_WEBHOOK_SECRETS")+a.getenv("STRIPE_WEBHOOK_SECRETS_FILE") != "" {
+		secrets, err := daemon.WebhookSecrets(a.getenv)
+		if err != nil {
+			return &daemon.UsageError{Err: fmt.Errorf("%w: %w", errStripeSecrets, err)}
+		}
+		cfg.WebhookSecrets = secrets
+	}
+	return dev.Run(a.ctx, cfg, func(at dev.Addresses) { a.banner(at, time.Since(started)) }) //nolint:wrapcheck // says what it was
+}
+
+// banner prints what runs where, and the next command to type.
+func (a *app) banner(at dev.Addresses, took time.Duration) {
+	fmt.Fprintf(a.out, "PayKit is ready (%d ms)\n\n", took.Milliseconds())
+	w := tabwriter.NewWriter(a.out, 0, 4, 2, ' ', 0)
+	row := func(name, value string) { fmt.Fprintf(w, "  %s\t%s\n", name, value) }
+	row("NATS", at.NATS)
+	row("Webhooks", at.HTTP+"/webhooks/stripe")
+	row("Health", at.HTTP+"/readyz, "+at.HTTP+"/metrics")
+	if at.Sandbox != "" {
+		row("Sandbox", at.Sandbox+"  (an offline stand-in for Stripe; any key sk_test_…)")
+	} else {
+		row("Stripe", at.StripeBase)
+	}
+	row("Secret", at.WebhookSecret+"  (signs the webhooks)")
+	if at.Temporary {
+		row("Data", at.DataDir+"  (removed at the end; keep it with --data-dir DIR)")
+	} else {
+		row("Data", at.DataDir)
+	}
+	_ = w.Flush()
+	env := ""
+	if !strings.HasSuffix(at.NATS, ":4222") {
+		env = "NATS_URL=" + at.NATS + " "
+	}
+	fmt.Fprintf(a.out, "\nNext, in another terminal:\n\n  %sgo run ./cmd/paykit customer sync user_123 --email jane@example.com --name \"Jane Doe\"\n\nCtrl-C ends it.\n", env)
+}
+
+type sandboxCmd struct {
+	Port     int    `name:"sandbox-port" default:"8421" help:"Port; 0 = a free one."`
+	LogLevel string `name:"log-level" env:"PAYKIT_LOG_LEVEL" default:"warn" enum:"debug,info,warn,error" help:"Least level to log (${env})."`
+}
+
+func (sandboxCmd) Help() string {
+	return `A stateful look-alike of Stripe's API on loopback: any key sk_test_…, test cards, hosted pages, signed webhooks.
+It has no webhook target until one is made (POST /v1/webhook_endpoints). docs/sandbox.md has the whole list.`
+}
+
+func (c sandboxCmd) Run(a *app) error {
+	log := daemon.Logging{LogLevel: c.LogLevel, LogFormat: "text"}.Logger(a.err, "sandbox")
+	sb, err := dev.NewSandbox(dev.SandboxConfig{Port: c.Port, Flag: "--sandbox-port", Config: sandbox.Config{Logger: log}})
+	if err != nil {
+		return err //nolint:wrapcheck // says what it was
+	}
+	fmt.Fprintf(a.out, "The sandbox is ready at %s\n\n  STRIPE_API_BASE=%s STRIPE_API_KEY=sk_test_anything\n\nCtrl-C ends it.\n", sb.URL, sb.URL)
+	return sb.Run(a.ctx) //nolint:wrapcheck // says what it was
+}
+
+type provisionCmd struct {
+	MaxBytes int64 `name:"max-bytes" help:"Most that the log may take, in bytes; default: 80 % of what the server has left."`
+	Replicas int   `default:"1" help:"Copies of every stream: 1, or 3 on a cluster."`
+}
+
+func (c provisionCmd) Run(a *app) error {
+	nc, err := a.nats.Connect("provision", a.logger(), silentDisconnect())
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	report, err := eventlog.Provision(a.ctx, nc, eventlog.Config{
+		Prefix: a.nats.Prefix, Env: a.nats.Env, MaxBytes: c.MaxBytes, Replicas: c.Replicas, Logger: a.logger(),
+	})
+	if err != nil {
+		return err //nolint:wrapcheck // says what it was
+	}
+	return a.provisioned(report)
+}
+
+type rebuildCmd struct {
+	DataDir string `name:"data-dir" env:"PAYKIT_DATA_DIR" type:"path" required:"" help:"Folder of views.db (${env})."`
+}
+
+func (rebuildCmd) Help() string {
+	return `Reads the log from its first event into a fresh file in the data folder and prints its digest. The views are a function
+of the log alone, so the digest is the one of the running projector at the same sequence.`
+}
+
+func (c rebuildCmd) Run(a *app) error {
+	nc, err := a.nats.Connect("rebuild", a.logger(), silentDisconnect())
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	log, err := eventlog.Open(a.ctx, nc, eventlog.Config{Prefix: a.nats.Prefix, Env: a.nats.Env, Logger: zerolog.Nop()})
+	if err != nil {
+		return err //nolint:wrapcheck // says what it was
+	}
+	result, err := projections.Rebuild(a.ctx, log, c.DataDir, nil)
+	if err != nil {
+		return err //nolint:wrapcheck // says what it was
+	}
+	return a.rebuilt(result, filepath.Join(c.DataDir, "views.db"))
+}

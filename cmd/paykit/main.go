@@ -1,0 +1,102 @@
+// Command paykit runs PayKit on one machine and is its operator's tool.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/paykit-go/paykit"
+	"github.com/paykit-go/paykit/internal/daemon"
+)
+
+func main() { daemon.Main("paykit", run) }
+
+// cli is the whole command line.
+type cli struct {
+	NATS   daemon.NATS `embed:""`
+	Output string      `short:"o" enum:"table,json" default:"table" help:"table for people, json for programs."`
+
+	Dev       devCmd       `cmd:"" help:"Run everything on this machine: NATS, sandbox, ingest, worker, projector."`
+	Sandbox   sandboxCmd   `cmd:"" help:"Run only the sandbox, an offline stand-in for Stripe."`
+	Provision provisionCmd `cmd:"" help:"Make the streams and durable consumers on a NATS server, or bring them up to date."`
+
+	Customer customerCmd `cmd:"" help:"Customers: sync, get, list, delete."`
+	Checkout checkoutCmd `cmd:"" help:"Hosted payment pages: create, get, expire, pay (sandbox)."`
+	Method   methodCmd   `cmd:"" help:"Saved payment methods: attach, list, set-default, detach."`
+	Charge   chargeCmd   `cmd:"" help:"Charges: create, get, list, refund, cancel."`
+	Events   eventsCmd   `cmd:"" help:"What happened: tail, list, show."`
+	Trigger  triggerCmd  `cmd:"" help:"Make an event happen in the sandbox, with the real chain of objects behind it."`
+
+	Rebuild    rebuildCmd    `cmd:"" help:"Build the views anew from the first event, into a fresh file."`
+	Completion completionCmd `cmd:"" help:"Print a completion script for bash, zsh or fish."`
+}
+
+// app is what every command gets: where to write, and how to reach PayKit.
+type app struct {
+	ctx    context.Context //nolint:containedctx // a command's whole life is one call
+	nats   daemon.NATS
+	json   bool
+	getenv func(string) string
+	out    io.Writer
+	err    io.Writer
+	model  *kong.Application
+}
+
+const description = `PayKit, an event-sourced billing engine on NATS JetStream.
+
+Begin with "paykit dev": it runs everything and says what to type next.`
+
+func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
+	var c cli
+	exited := false
+	parser, err := kong.New(&c, kong.Name("paykit"), kong.Description(description), kong.Writers(stdout, stderr),
+		kong.UsageOnError(), kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
+		kong.Exit(func(int) { exited = true }), daemon.ConfigFiles())
+	if err != nil {
+		return fmt.Errorf("command line: %w", err)
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	command, err := parser.Parse(args)
+	if exited { // --help was printed
+		return nil
+	}
+	if err != nil {
+		if perr, ok := errors.AsType[*kong.ParseError](err); ok {
+			_ = perr.Context.PrintUsage(true)
+		}
+		return &daemon.UsageError{Err: err}
+	}
+	a := &app{
+		ctx: ctx, nats: c.NATS, json: c.Output == "json", getenv: getenv,
+		out: stdout, err: stderr, model: parser.Model,
+	}
+	return command.Run(a) //nolint:wrapcheck // each command says what it was doing
+}
+
+// client connects to PayKit.
+func (a *app) client() (*paykit.Client, error) {
+	nc, err := a.nats.Connect("cli", a.logger(), silentDisconnect())
+	if err != nil {
+		return nil, fmt.Errorf("%w; is PayKit running? (paykit dev)", err)
+	}
+	return paykit.NewClient(nc, paykit.WithPrefix(a.nats.Prefix)), nil
+}
+
+// customerID takes PayKit's id or the app's own of a customer.
+func (a *app) customerID(pk *paykit.Client, s string) (string, error) {
+	if strings.HasPrefix(s, "cust_") {
+		return s, nil
+	}
+	c, err := pk.Customer.GetByReference(a.ctx, s)
+	if err != nil {
+		return "", fmt.Errorf("customer %s: %w", s, err)
+	}
+	return c.ID, nil
+}

@@ -1,0 +1,88 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/paykit-go/paykit/internal/commands"
+	"github.com/paykit-go/paykit/internal/projections"
+	"github.com/paykit-go/paykit/internal/provider"
+	"github.com/paykit-go/paykit/internal/provider/stripe"
+)
+
+const stripeID = "stripe"
+
+// Ingest takes in commands and webhooks.
+type Ingest struct {
+	Secrets         []string // of Stripe's webhooks
+	DefaultCurrency string
+}
+
+// Start wires ingest up: the command services and queue, the webhook door, the normalizer, the inbox's sweeper.
+func (p Ingest) Start(_ context.Context, e Env) (func(context.Context) error, error) {
+	hooks, err := stripe.NewWebhooks(p.Secrets)
+	if err != nil {
+		return nil, &UsageError{Err: fmt.Errorf("STRIPE_WEBHOOK_SECRETS: %w", err)}
+	}
+	webhooks := map[string]provider.Webhooks{stripeID: hooks}
+	log := e.Logger
+	handler, err := commands.New(e.Log, commands.Config{
+		Providers: []string{stripeID}, DefaultCurrency: p.DefaultCurrency, Logger: log,
+	})
+	if err != nil {
+		return nil, &UsageError{Err: err}
+	}
+	e.HTTP.Mux.Handle("/webhooks/", provider.NewDoor(e.Log, webhooks, provider.DoorConfig{Logger: log, Registerer: e.HTTP.Metrics}))
+	normalizer := provider.NewNormalizer(e.Log, webhooks, provider.NormalizerConfig{Env: e.Log.Env(), Logger: log, Registerer: e.HTTP.Metrics})
+	var serving atomic.Bool
+	e.HTTP.Check(Check{Name: "commands", Ready: func() error {
+		if !serving.Load() {
+			return errors.New("the command service has not started")
+		}
+		return nil
+	}})
+	return func(ctx context.Context) error {
+		g, ctx := errgroup.WithContext(ctx)
+		g.Go(func() error { return commands.Serve(ctx, e.Conn, handler, func() { serving.Store(true) }) })
+		g.Go(func() error { return commands.ConsumeQueue(ctx, handler) })
+		g.Go(func() error { return normalizer.Run(ctx) })
+		g.Go(func() error { return e.Log.SweepInbox(ctx) })
+		return g.Wait() //nolint:wrapcheck // already says what it was
+	}, nil
+}
+
+// Worker carries out provider calls.
+type Worker struct{ Stripe StripeAPI }
+
+// Start wires the worker up.
+func (p Worker) Start(_ context.Context, e Env) (func(context.Context) error, error) {
+	client, err := stripe.New(stripe.Config{APIKey: p.Stripe.Key, APIBase: p.Stripe.Base, Env: e.Log.Env(), Logger: e.Logger})
+	if err != nil {
+		return nil, &UsageError{Err: err}
+	}
+	worker := provider.NewWorker(e.Log, map[string]provider.API{stripeID: client}, provider.WorkerConfig{
+		Env: e.Log.Env(), Logger: e.Logger, Rate: p.Stripe.Rate, Registerer: e.HTTP.Metrics,
+		Decoders: map[string]provider.Decoder{stripeID: stripe.Decoder{}},
+	})
+	e.HTTP.Check(Check{Name: "provider", Ready: worker.Ready})
+	return worker.Run, nil
+}
+
+// Projector keeps the views.
+type Projector struct{ DataDir string }
+
+// Start opens the views.
+func (p Projector) Start(_ context.Context, e Env) (func(context.Context) error, error) {
+	views, err := projections.Open(p.DataDir, e.Log, projections.Config{Logger: e.Logger})
+	if err != nil {
+		return nil, err //nolint:wrapcheck // says which file and why
+	}
+	e.HTTP.Check(Check{Name: "views", Ready: views.Ready})
+	return func(ctx context.Context) error {
+		return errors.Join(views.Run(ctx), views.Close())
+	}, nil
+}

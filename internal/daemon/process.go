@@ -1,0 +1,84 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+
+	"github.com/alecthomas/kong"
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/paykit-go/paykit/internal/events/eventlog"
+)
+
+// Parse reads a program's settings: flag > environment > file > default. It returns a [*UsageError].
+func Parse(config any, name, description string, args []string, stdout, stderr io.Writer) error {
+	parser, err := kong.New(config, kong.Name(name), kong.Description(description), kong.Writers(stdout, stderr), ConfigFiles())
+	if err != nil {
+		return fmt.Errorf("settings of %s: %w", name, err)
+	}
+	if _, err := parser.Parse(args); err != nil {
+		return &UsageError{Err: err}
+	}
+	return nil
+}
+
+// Env is what a part of the engine is wired to.
+type Env struct {
+	Conn   *nats.Conn
+	Log    *eventlog.Log
+	Logger zerolog.Logger
+	HTTP   *HTTP
+}
+
+// Part is ingest, worker or projector: Start wires it up, adds its checks and its routes, and gives what runs until
+// its context ends.
+type Part interface {
+	Start(ctx context.Context, e Env) (run func(context.Context) error, err error)
+}
+
+// Process runs one part as a process of its own: connect, check the streams, serve, and on the way out stop in reverse
+// order.
+func Process(ctx context.Context, name string, n NATS, log zerolog.Logger, httpAddr string, part Part) error {
+	l, err := Listen(httpAddr, "--http-addr")
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	nc, err := n.Connect(name, log)
+	if err != nil {
+		return err
+	}
+	defer Drain(nc)
+	elog, err := eventlog.Open(ctx, nc, eventlog.Config{Prefix: n.Prefix, Env: n.Env, Logger: log})
+	if err != nil {
+		return err
+	}
+	h := NewHTTP()
+	h.Check(NATSCheck(nc))
+	return Serve(ctx, l, Env{Conn: nc, Log: elog, Logger: log, HTTP: h}, part)
+}
+
+// Serve runs parts and their HTTP side until ctx ends or one of them fails.
+func Serve(ctx context.Context, l net.Listener, e Env, parts ...Part) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, part := range parts {
+		run, err := part.Start(ctx, e)
+		if err != nil {
+			return err
+		}
+		g.Go(func() error { return run(ctx) })
+	}
+	g.Go(func() error { return e.HTTP.Serve(ctx, l) })
+	e.Logger.Info().Str("http", l.Addr().String()).Msg("started")
+	err := g.Wait()
+	if err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	e.Logger.Info().Msg("stopped")
+	return nil
+}
