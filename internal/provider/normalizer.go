@@ -1,0 +1,316 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"github.com/paykit-go/paykit/internal/events"
+	"github.com/paykit-go/paykit/internal/events/eventlog"
+)
+
+// NormalizerConfig says how deliveries are turned into events. The zero value is good.
+type NormalizerConfig struct {
+	Logger zerolog.Logger
+	Now    func() time.Time // nil = time.Now
+	Lanes  int              // how many deliveries are worked on at once; 0 = 32
+	// ExpectLivemode, if set, is the mode of the provider's credentials: deliveries of the other mode, as those of a
+	// connected account, are not ours. They stay stored, are counted, and lead to nothing.
+	ExpectLivemode *bool
+	Registerer     prometheus.Registerer // nil = no metrics
+}
+
+// Normalizer turns stored deliveries into events. Any number may run at once, in any number of processes: they share
+// one durable consumer of INBOX, and the guard of each append decides.
+type Normalizer struct {
+	log      *eventlog.Log
+	webhooks map[string]Webhooks // by the token of their id in subjects
+	ids      map[string]string   // token → id
+	applier  *Applier
+	cfg      NormalizerConfig
+	results  *prometheus.CounterVec
+
+	mu       sync.Mutex
+	failures map[uint64]int // by sequence in INBOX: failures that are not the storage's; guarded by mu
+}
+
+const (
+	deliveryTimeout = 30 * time.Second // for one delivery; each request within has a limit of its own
+	parkFirst       = time.Second
+	parkMost        = time.Hour
+	parkLife        = 24 * time.Hour // how long after it was stored a report waits for its owner
+	retryMost       = 30 * time.Second
+	maxFailures     = 5 // of a delivery, not counting storage and connection
+	maxReason       = 500
+)
+
+// NewNormalizer makes the normalizer of these providers' deliveries, by provider id.
+func NewNormalizer(log *eventlog.Log, webhooks map[string]Webhooks, cfg NormalizerConfig) *Normalizer {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Lanes == 0 {
+		cfg.Lanes = 32
+	}
+	n := &Normalizer{
+		log: log, webhooks: map[string]Webhooks{}, ids: map[string]string{}, cfg: cfg, failures: map[uint64]int{},
+		applier: NewApplier(log, ApplierConfig{
+			Source: SourceIngest, Logger: cfg.Logger, Now: cfg.Now, Registerer: cfg.Registerer,
+		}),
+		results: registered(cfg.Registerer, prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "paykit_normalizer_deliveries_total",
+			Help: "Deliveries taken from INBOX, by what became of them; a parked or failed one is counted each time.",
+		}, []string{"provider", "result"})),
+	}
+	for id, hooks := range webhooks {
+		n.webhooks[events.Token(id)] = hooks
+		n.ids[events.Token(id)] = id
+	}
+	return n
+}
+
+// Run works until ctx ends. A delivery is acknowledged only after all its events are appended, so a crash anywhere
+// before leaves it to be delivered again, and each append that was done already finds nothing to do.
+func (n *Normalizer) Run(ctx context.Context) error {
+	return n.log.Consume(ctx, eventlog.ConsumerNormalizer, eventlog.ConsumeOptions{
+		Lanes: n.cfg.Lanes, Lane: lane, Handle: n.handle, Logger: n.cfg.Logger,
+	})
+}
+
+// lane keeps what is about one provider customer in order, which saves lost guards; nothing depends on it.
+func lane(m eventlog.Message) string {
+	provider, event, customer := inboxTokens(m.Subject)
+	if customer == events.None {
+		return provider + "." + event
+	}
+	return provider + "." + customer
+}
+
+// inboxTokens takes an INBOX subject apart: <prefix>.inbox.<provider>.<event>.<customer>.
+func inboxTokens(subject string) (provider, event, customer string) {
+	tokens := strings.Split(subject, ".")
+	if len(tokens) != 5 {
+		return "", "", events.None
+	}
+	return tokens[2], tokens[3], tokens[4]
+}
+
+// work is one delivery in hand.
+type work struct {
+	eventlog.Message
+	token      string // of the provider, in the subject
+	providerID string
+	delivery   Delivery
+	outcome    Outcome // the most that an observation led to
+	customerID string  // whose it is, once known
+	log        zerolog.Logger
+}
+
+// handle turns one delivery into events and says what becomes of the message.
+func (n *Normalizer) handle(ctx context.Context, m eventlog.Message) eventlog.Result {
+	ctx, cancel := context.WithTimeout(ctx, deliveryTimeout)
+	defer cancel()
+	token, event, _ := inboxTokens(m.Subject)
+	w := &work{Message: m, token: token, providerID: n.ids[token], outcome: OutcomeUnchanged}
+	w.log = n.cfg.Logger.With().Str("provider", token).Str("event_id", event).Uint64("stream_seq", m.Sequence).
+		Int("attempt", m.Attempt).Logger()
+	err := n.normalize(ctx, w)
+	switch {
+	case err == nil:
+		return n.finish(ctx, w, string(w.outcome))
+	case errors.Is(err, ErrOwnerUnknown):
+		return n.park(ctx, w)
+	case eventlog.IsUnavailable(err), ctx.Err() != nil:
+		w.log.Warn().Err(err).Msg("delivery waits for the storage")
+		n.count(w, "waiting")
+		return eventlog.Retry(growing(time.Second, retryMost, m.Attempt))
+	}
+	if errors.Is(err, errUndecodable) {
+		return n.bury(ctx, w, err) // another attempt reads the same bytes
+	}
+	if failed := n.failed(m.Sequence); failed >= maxFailures {
+		return n.bury(ctx, w, err)
+	}
+	w.log.Warn().Err(err).Msg("delivery failed, will be tried again")
+	n.count(w, "failed")
+	return eventlog.Retry(growing(time.Second, retryMost, m.Attempt))
+}
+
+var errUndecodable = errors.New("the delivery can't be read")
+
+// normalize applies each of the delivery's observations, in order. A report that must wait for its owner does not hold
+// up those behind it.
+func (n *Normalizer) normalize(ctx context.Context, w *work) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = panicked(r)
+		}
+	}()
+	hooks, ok := n.webhooks[w.token]
+	if !ok {
+		return fmt.Errorf("no provider %q is configured", w.token)
+	}
+	w.delivery, err = hooks.Decode(w.Data)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUndecodable, err)
+	}
+	w.log = w.log.With().Str("delivery_type", w.delivery.Type).Logger()
+	if n.otherMode(w.delivery) {
+		w.outcome = outcomeOtherMode
+		return nil
+	}
+	var parked error
+	for i, o := range w.delivery.Observations {
+		// A crash between two observations leaves the first one's event and the delivery unacknowledged: delivered
+		// again, the first finds nothing to do.
+		got, err := n.applier.Observe(ctx, w.providerID, o, w.delivery.ID)
+		if errors.Is(err, ErrOwnerUnknown) {
+			parked = err
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("observation %d of %s: %w", i+1, w.delivery.Type, err)
+		}
+		w.take(got)
+	}
+	return parked
+}
+
+// outcomeOtherMode is a delivery of the other mode or of a connected account.
+const outcomeOtherMode Outcome = "other_mode"
+
+func (n *Normalizer) otherMode(d Delivery) bool {
+	return d.Account != "" || n.cfg.ExpectLivemode != nil && *n.cfg.ExpectLivemode != d.Livemode
+}
+
+// take notes what an observation led to.
+func (w *work) take(got Applied) {
+	if got.CustomerID != "" {
+		w.customerID = got.CustomerID
+	}
+	if got.Outcome == OutcomeChanged {
+		e := got.Entry.Event
+		w.log.Info().Str("event_type", string(e.Type)).Str("entity_id", e.Subject).Str("customer_id", e.CustomerID()).
+			Msg("delivery normalized")
+	}
+	if w.outcome != OutcomeChanged && got.Outcome != OutcomeUnchanged {
+		w.outcome = got.Outcome
+	}
+}
+
+// finish lets go of a delivery. One about a deleted customer is erased: its events are appended, and nothing of the
+// customer may stay. A crash right before leaves it unacknowledged, to come again.
+func (n *Normalizer) finish(ctx context.Context, w *work, result string) eventlog.Result {
+	erase, err := n.erasable(ctx, w)
+	if err != nil {
+		w.log.Warn().Err(err).Msg("delivery waits for the storage")
+		n.count(w, "waiting")
+		return eventlog.Retry(growing(time.Second, retryMost, w.Attempt))
+	}
+	n.forget(w.Sequence)
+	n.count(w, result)
+	if erase {
+		w.log.Debug().Msg("delivery of a deleted customer erased")
+		return eventlog.Erase()
+	}
+	return eventlog.Done()
+}
+
+func (n *Normalizer) erasable(ctx context.Context, w *work) (bool, error) {
+	if w.providerID == "" || w.outcome == outcomeOtherMode {
+		return false, nil
+	}
+	id, err := n.applier.OwnerOf(ctx, w.providerID, w.delivery)
+	if err != nil {
+		return false, err
+	}
+	if id == "" {
+		id = w.customerID
+	}
+	w.customerID = id
+	return n.applier.Erasable(ctx, w.providerID, id, w.delivery.CustomerID)
+}
+
+// park keeps a report whose owner is not known until it is, or until it is too old to matter.
+func (n *Normalizer) park(ctx context.Context, w *work) eventlog.Result {
+	left := parkLife - n.cfg.Now().Sub(w.Time)
+	if left <= 0 {
+		w.log.Info().Msg("delivery let go: its owner never became known")
+		return n.finish(ctx, w, "let_go")
+	}
+	n.count(w, "parked")
+	w.log.Debug().Msg("delivery parked: its owner is not known yet")
+	return eventlog.Retry(min(growing(parkFirst, parkMost, w.Attempt), max(left, parkFirst)))
+}
+
+// bury sets a delivery aside with the reason. A crash between the dead letter and the acknowledgement leaves both: the
+// delivery comes again and is buried again under the same subject.
+func (n *Normalizer) bury(ctx context.Context, w *work, cause error) eventlog.Result {
+	reason := cause.Error()
+	id := w.delivery.ID
+	if id == "" {
+		id, _ = name(w.Data)
+	}
+	owner := ""
+	if w.providerID != "" {
+		// Found where it can be, so that erasing the customer finds the dead letter; it holds no body either way.
+		owner, _ = n.applier.OwnerOf(ctx, w.providerID, w.delivery)
+	}
+	err := n.log.Bury(ctx, eventlog.DeadLetter{
+		Stage: "normalizer", ID: id, CustomerID: owner, Stream: w.Stream, Sequence: w.Sequence, Subject: w.Subject,
+		Reason: reason[:min(len(reason), maxReason)], Attempts: w.Attempt, At: n.cfg.Now(),
+	})
+	if err != nil {
+		w.log.Warn().Err(err).Msg("dead letter not stored, the delivery will be tried again")
+		n.count(w, "waiting")
+		return eventlog.Retry(growing(time.Second, retryMost, w.Attempt))
+	}
+	w.log.Error().Err(cause).Msg("delivery set aside as a dead letter")
+	return n.finish(ctx, w, "buried")
+}
+
+// failed counts a failure of a delivery. The counts are lost with the process, which only means a few more attempts.
+func (n *Normalizer) failed(sequence uint64) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.failures[sequence]++
+	return n.failures[sequence]
+}
+
+func (n *Normalizer) forget(sequence uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.failures, sequence)
+}
+
+func (n *Normalizer) count(w *work, result string) {
+	provider := w.providerID
+	if provider == "" {
+		provider = "unknown"
+	}
+	n.results.WithLabelValues(provider, result).Inc()
+}
+
+// growing doubles from first with each attempt, up to most.
+func growing(first, most time.Duration, attempt int) time.Duration {
+	delay := first
+	for i := 1; i < attempt && delay < most; i++ {
+		delay *= 2
+	}
+	return min(delay, most)
+}
+
+// panicked turns a panic into an error that holds nothing of the delivery.
+func panicked(r any) error {
+	if e, ok := r.(runtime.Error); ok {
+		return fmt.Errorf("panic: %w", e)
+	}
+	return fmt.Errorf("panic: %T", r)
+}
