@@ -1,0 +1,24 @@
+package projections
+
+import (
+	"context"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/paykit-go/paykit/internal/events"
+	"github.com/paykit-go/paykit/internal/events/eventlog"
+)
+
+// bucketCheckouts has checkout id → row.
+const bucketCheckouts = "checkouts"
+
+func applyCheckout(tx *bbolt.Tx, e eventlog.Entry) error {
+	_, _, err := putRow(tx.Bucket([]byte(bucketCheckouts)), []byte(e.Event.Subject), e, 0)
+	return err
+}
+
+// checkoutGet answers checkout.get {checkoutId}.
+func (q *queries) checkoutGet(_ context.Context, b body) (answer, error) {
+	return q.snapshot(b, bucketCheckouts, "checkoutId",
+		events.Error{Code: events.CodeCheckoutNotFound, Message: "there is no such checkout"})
+}

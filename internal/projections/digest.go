@@ -1,0 +1,82 @@
+package projections
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+
+	"go.etcd.io/bbolt"
+)
+
+// Result names a state of the views: "sha256:…" over every bucket's name, keys and values in order, the sequence that
+// they are at, and how many rows each view has. The views are a function of the LOG, so two results at one sequence
+// have one digest, however the views came about.
+type Result struct {
+	Digest   string            `json:"digest"`
+	Sequence uint64            `json:"sequence"`
+	Rows     map[string]uint64 `json:"rows"`
+}
+
+// viewName is the name under which [Result] counts a bucket's rows; "" for an index.
+func viewName(bucket string) string {
+	switch bucket {
+	case bucketCustomers:
+		return "customers"
+	case bucketProviderAccounts:
+		return "providerAccounts"
+	case bucketCheckouts:
+		return "checkouts"
+	case bucketSetups:
+		return "setups"
+	case bucketPaymentMethods:
+		return "paymentMethods"
+	case bucketCharges:
+		return "charges"
+	}
+	return ""
+}
+
+// digest walks all views in one read transaction and checks each row's checksum on the way. Now and then it asks goOn
+// whether to go on; its error ends the walk.
+func digest(tx *bbolt.Tx, goOn func() error) (Result, error) {
+	all := sha256.New()
+	r := Result{Sequence: checkpoint(tx), Rows: map[string]uint64{}}
+	for _, name := range buckets() {
+		// A hash of hashes: where one bucket ends and the next begins can't be moved.
+		sum, rows, err := digestBucket(tx.Bucket([]byte(name)), viewName(name) != "", goOn)
+		if err != nil {
+			return Result{}, err
+		}
+		all.Write(sum)
+		if view := viewName(name); view != "" {
+			r.Rows[view] = rows
+		}
+	}
+	r.Digest = "sha256:" + hex.EncodeToString(all.Sum(nil))
+	return r, nil
+}
+
+func digestBucket(b *bbolt.Bucket, rows bool, goOn func() error) (sum []byte, n uint64, err error) {
+	h := sha256.New()
+	frame := func(b []byte) { // with its length before it: "ab","c" is not "a","bc"
+		var size [8]byte
+		binary.BigEndian.PutUint64(size[:], uint64(len(b)))
+		h.Write(size[:])
+		h.Write(b)
+	}
+	err = b.ForEach(func(k, v []byte) error {
+		frame(k)
+		frame(v)
+		if n++; n%4096 == 0 {
+			if err := goOn(); err != nil {
+				return err
+			}
+		}
+		if !rows {
+			return nil
+		}
+		_, err := decodeRow(k, v)
+		return err
+	})
+	return h.Sum(nil), n, err
+}

@@ -1,0 +1,115 @@
+package projections
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+
+	"github.com/paykit-go/paykit/internal/events"
+)
+
+const (
+	defaultLimit = 20
+	maxLimit     = 100
+)
+
+// page collects a list's items until the limit, or until one more would make the answer too large for a message.
+type page struct {
+	kind     string   // of the cursor
+	prefix   []uint64 // of the cursor: what a walk must remember beside its place
+	limit    int
+	budget   int    // bytes
+	sequence uint64 // that the views are at
+	items    []byte
+	count    int
+	last     uint64 // the place of the last item
+	more     bool   // there is a next page
+}
+
+// add takes in the item at a place, tail put behind it. It answers false, and takes nothing, if the page is full.
+func (p *page) add(place uint64, item []byte, tail string) bool {
+	if p.count == p.limit || p.count > 0 && len(p.items)+len(item)+len(tail) > p.budget {
+		p.more = true
+		return false
+	}
+	if p.count > 0 {
+		p.items = append(p.items, ',')
+	}
+	p.items = append(p.items, item...)
+	p.items = append(p.items, tail...)
+	p.count++
+	p.last = place
+	return true
+}
+
+// answer is {"items":[…]}, and "nextCursor" if there is a next page.
+func (p *page) answer() answer {
+	b := make([]byte, 0, len(p.items)+64)
+	b = append(b, `{"items":[`...)
+	b = append(b, p.items...)
+	b = append(b, ']')
+	if p.more {
+		b = append(b, `,"nextCursor":"`...)
+		b = append(b, encodeCursor(p.kind, append(p.prefix, p.last)...)...)
+		b = append(b, '"')
+	}
+	return answer{sequence: p.sequence, data: append(b, '}')}
+}
+
+// encodeCursor makes a list's place opaque. kind keeps a cursor of one list from being used with another.
+func encodeCursor(kind string, place ...uint64) string {
+	b := []byte(kind)
+	for _, n := range place {
+		b = binary.BigEndian.AppendUint64(b, n)
+	}
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+// cursor reads the body's cursor of n numbers; nil if there is none.
+func (b body) cursor(kind string, n int) ([]uint64, error) {
+	text, err := b.text("cursor")
+	if err != nil || text == "" {
+		return nil, err
+	}
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	if err != nil || len(raw) != len(kind)+8*n || string(raw[:len(kind)]) != kind {
+		return nil, invalid("cursor", "is not a cursor of this list; pass on nextCursor as it came, or leave it out")
+	}
+	place := make([]uint64, n)
+	for i := range place {
+		place[i] = binary.BigEndian.Uint64(raw[len(kind)+8*i:])
+	}
+	return place, nil
+}
+
+// newPage begins a page with the body's limit.
+func (q *queries) newPage(b body, kind string) (*page, error) {
+	p := &page{kind: kind, limit: defaultLimit, budget: q.budget}
+	raw, ok := b["limit"]
+	if !ok {
+		return p, nil
+	}
+	if err := json.Unmarshal(raw, &p.limit); err != nil || p.limit < 1 || p.limit > maxLimit {
+		return nil, invalid("limit", "must be an integer from 1 to 100")
+	}
+	return p, nil
+}
+
+// page begins a page of a list whose place is one number, and tells the place behind which it goes on (0 = at the
+// beginning).
+func (q *queries) page(b body, kind string) (*page, uint64, error) {
+	p, err := q.newPage(b, kind)
+	if err != nil {
+		return nil, 0, err
+	}
+	place, err := b.cursor(kind, 1)
+	if err != nil || place == nil {
+		return p, 0, err
+	}
+	return p, place[0], nil
+}
+
+// invalid is the refusal of a request whose field is at fault.
+func invalid(param, message string) *events.Error {
+	return &events.Error{Code: events.CodeInvalidRequest, Message: message, Param: param}
+}

@@ -1,0 +1,263 @@
+package projections
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+	"go.etcd.io/bbolt"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/paykit-go/paykit/internal/events"
+	"github.com/paykit-go/paykit/internal/events/eventlog"
+)
+
+// Config is what a projector can be given.
+type Config struct {
+	Logger zerolog.Logger
+	Now    func() time.Time // for the names of files put aside; nil = time.Now
+}
+
+// Projector keeps the views of one data directory up to date and answers queries from them.
+type Projector struct {
+	path     string
+	log      *eventlog.Log
+	logger   zerolog.Logger
+	now      func() time.Time
+	progress *progress
+	store    atomic.Pointer[store] // replaced when a file is put aside
+}
+
+// Open opens or creates the views in dir. A file that can't be used is put aside under another name and a new one
+// begun. It returns [ErrLocked] if another process holds the file.
+func Open(dir string, log *eventlog.Log, cfg Config) (*Projector, error) {
+	p := &Projector{
+		path: filepath.Join(dir, FileName), log: log, logger: cfg.Logger, now: cfg.Now, progress: newProgress(),
+	}
+	if p.now == nil {
+		p.now = time.Now
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("open the views: %w", err)
+	}
+	s, err := openStore(p.path, storeOptions{check: true})
+	if unfit, ok := errors.AsType[*unfitError](err); ok {
+		return p, p.restart(unfit)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the views: %w", err)
+	}
+	p.store.Store(s)
+	return p, nil
+}
+
+// restart puts the file aside and begins a new one.
+func (p *Projector) restart(why *unfitError) error {
+	aside, err := setAside(p.path, why.Reason, p.now())
+	if err != nil {
+		return err
+	}
+	p.logger.Warn().Err(why).Str("aside", aside).Msg("views put aside, rebuilding")
+	s, err := openStore(p.path, storeOptions{})
+	if err != nil {
+		return fmt.Errorf("open new views: %w", err)
+	}
+	p.store.Store(s)
+	p.progress.change(func(g *progress) { g.sequence = 0 })
+	return nil
+}
+
+// Run follows the LOG and answers queries until ctx ends, then returns nil. It answers nothing before the views have
+// once caught up, so that no half-built view says "not found". It returns a [*eventlog.GapError], a [*VersionError],
+// [events.ErrUnknownType] or [events.ErrMalformed] when the LOG holds what it must not skip. It is called once.
+func (p *Projector) Run(ctx context.Context) error {
+	restarted := false
+	for {
+		err := p.run(ctx)
+		if ctx.Err() != nil {
+			err = nil
+		}
+		why := unfit(err)
+		if why == nil || restarted && why.Reason == "damaged" {
+			// A new file that is damaged too is no fault of the file's.
+			p.progress.change(func(g *progress) { g.running, g.err = false, err })
+			return err
+		}
+		restarted = true
+		p.progress.change(func(g *progress) { g.running = false })
+		if why.Reason != "damaged" { // a damaged file is left open: closing it can wait for ever
+			if err := p.store.Load().close(); err != nil {
+				return err
+			}
+		}
+		if err := p.restart(why); err != nil {
+			p.progress.change(func(g *progress) { g.err = err })
+			return err
+		}
+	}
+}
+
+// unfit tells whether an error means that the file is to be put aside; nil if not.
+func unfit(err error) *unfitError {
+	if why, ok := errors.AsType[*unfitError](err); ok {
+		return why
+	}
+	if errors.Is(err, errDamaged) {
+		return &unfitError{Reason: "damaged", Err: err}
+	}
+	return nil
+}
+
+// run does what Run does with one file.
+func (p *Projector) run(ctx context.Context) error {
+	s := p.store.Load()
+	info, err := p.log.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("projector: %w", err)
+	}
+	if err := s.belong(identity(p.log, info), info.LastSequence); err != nil {
+		return err
+	}
+	at, err := s.checkpoint()
+	if err != nil {
+		return err
+	}
+	p.progress.change(func(g *progress) { g.sequence, g.target = at, info.LastSequence })
+	p.logger.Info().Uint64("stream_seq", at).Uint64("last_seq", info.LastSequence).Msg("projector started")
+
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		if err := p.log.Follow(ctx, at+1, func(b eventlog.Batch) error { return p.apply(s, b) }); err != nil {
+			return fmt.Errorf("follow the log: %w", err)
+		}
+		return nil
+	})
+	damaged := make(chan error, 1)
+	g.Go(func() error {
+		select {
+		case err := <-damaged:
+			return err
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	g.Go(func() error {
+		if err := p.progress.caughtUp(ctx); err != nil {
+			return nil //nolint:nilerr // the run ends, its reason is another's
+		}
+		return p.serve(ctx, s, damaged)
+	})
+	return g.Wait()
+}
+
+// serve answers queries from a file that has caught up.
+func (p *Projector) serve(ctx context.Context, s *store, damaged chan<- error) error {
+	service := &service{
+		nc: p.log.Conn(), logger: p.logger, applied: p.progress, slots: make(chan struct{}, atOnce),
+		damaged: func(err error) {
+			select {
+			case damaged <- err:
+			default: // told already
+			}
+		},
+		ready: func() {
+			p.progress.change(func(g *progress) { g.running = true })
+			p.logger.Info().Msg("views are up to date, queries are answered")
+		},
+	}
+	return service.serve(ctx, &queries{store: s, log: p.log, budget: listBudget(p.log.Conn().MaxPayload())}, p.log.Prefix())
+}
+
+// apply folds a batch into the views.
+func (p *Projector) apply(s *store, b eventlog.Batch) error {
+	if len(b.Entries) == 0 {
+		return nil
+	}
+	// Rows and checkpoint are one commit. A crash before it leaves the views as they were, and the next start reads this
+	// batch again; a crash after it leaves them with the whole batch, and the next start goes on behind it.
+	err := s.update(func(tx *bbolt.Tx) error { return applyBatch(tx, b.Entries) })
+	if err != nil {
+		return err
+	}
+	at := b.Entries[len(b.Entries)-1].Sequence
+	p.progress.change(func(g *progress) { g.sequence = max(g.sequence, at) })
+	return nil
+}
+
+// applyBatch folds events into the views that tx is of, and moves the checkpoint. Events before the checkpoint were
+// read again, by a consumer that was made anew, and change nothing.
+func applyBatch(tx *bbolt.Tx, entries []eventlog.Entry) error {
+	at := checkpoint(tx)
+	for _, e := range entries {
+		if e.Sequence <= at {
+			continue
+		}
+		if e.Sequence != at+1 {
+			return &eventlog.GapError{Want: at + 1, Got: e.Sequence}
+		}
+		if err := apply(tx, e); err != nil {
+			return err
+		}
+		at = e.Sequence
+	}
+	return setCheckpoint(tx, at)
+}
+
+// apply folds one event into every view that it concerns. It depends on nothing but the event and the views.
+func apply(tx *bbolt.Tx, e eventlog.Entry) error {
+	if err := applyHistory(tx, e); err != nil {
+		return err
+	}
+	switch e.Event.Entity() {
+	case events.EntityCustomer:
+		return applyCustomer(tx, e)
+	case events.EntityProviderAccount:
+		return applyProviderAccount(tx, e)
+	case events.EntityCheckout:
+		return applyCheckout(tx, e)
+	case events.EntitySetup:
+		return applySetup(tx, e)
+	case events.EntityPaymentMethod:
+		return applyPaymentMethod(tx, e)
+	case events.EntityCharge:
+		return applyCharge(tx, e)
+	case events.EntityCommand: // history only
+		if e.Event.EntityVersion != 1 {
+			return &VersionError{Sequence: e.Sequence, EntityID: e.Event.Subject, Want: 1, Got: e.Event.EntityVersion}
+		}
+		return nil
+	}
+	return fmt.Errorf("event at sequence %d: %w: %q", e.Sequence, events.ErrUnknownType, e.Event.Type)
+}
+
+// Ready is nil while queries are answered; else it says why they are not.
+func (p *Projector) Ready() error {
+	p.progress.mu.Lock()
+	defer p.progress.mu.Unlock()
+	switch {
+	case p.progress.err != nil:
+		return fmt.Errorf("projector stopped: %w", p.progress.err)
+	case p.progress.running:
+		return nil
+	case p.progress.sequence < p.progress.target:
+		return fmt.Errorf("rebuilding the views: at sequence %d of %d", p.progress.sequence, p.progress.target)
+	}
+	return errors.New("not running")
+}
+
+// Sequence is the sequence that the views are at.
+func (p *Projector) Sequence() uint64 {
+	at, _, _ := p.progress.look()
+	return at
+}
+
+// Digest walks all views, about a gigabyte a second, and answers their digest, sequence and numbers of rows.
+func (p *Projector) Digest(ctx context.Context) (Result, error) { return p.store.Load().digest(ctx) }
+
+// Close closes the file. Run must have returned, or never been called.
+func (p *Projector) Close() error { return p.store.Load().close() }

@@ -1,0 +1,24 @@
+package projections
+
+import (
+	"context"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/paykit-go/paykit/internal/events"
+	"github.com/paykit-go/paykit/internal/events/eventlog"
+)
+
+// bucketSetups has setup id → row.
+const bucketSetups = "setups"
+
+func applySetup(tx *bbolt.Tx, e eventlog.Entry) error {
+	_, _, err := putRow(tx.Bucket([]byte(bucketSetups)), []byte(e.Event.Subject), e, 0)
+	return err
+}
+
+// setupGet answers setup.get {setupId}.
+func (q *queries) setupGet(_ context.Context, b body) (answer, error) {
+	return q.snapshot(b, bucketSetups, "setupId",
+		events.Error{Code: events.CodeSetupNotFound, Message: "there is no such setup"})
+}

@@ -1,0 +1,313 @@
+package projections
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
+)
+
+// FileName is the views' file in the data directory.
+const FileName = "views.db"
+
+// schema is the version of the file's layout. A file of another version is put aside and rebuilt, which costs seconds
+// and needs no migration code.
+const schema = 1
+
+// application marks a bbolt file as ours.
+const application = "paykit views"
+
+// lockWait is how long opening waits for another process to let go of the file.
+const lockWait = time.Second
+
+// walkLimit is up to which size, in bytes, a file is read through when it is opened. Reading through takes about a
+// second per gigabyte; of a larger file damage shows when the damaged page is read.
+const walkLimit = 64 << 20
+
+// ErrLocked is returned by [Open] when another process holds the file.
+var ErrLocked = errors.New("the views' file is in use by another process; is another projector running on this data directory?")
+
+// errDamaged is what reading or writing a damaged file gives.
+var errDamaged = errors.New("the views' file is damaged")
+
+// unfitError says why an existing file can't be used and is put aside. Reason becomes part of its new name.
+type unfitError struct {
+	Reason string // damaged, foreign, newer, older, other-log, ahead
+	Err    error
+}
+
+func (e *unfitError) Error() string { return "views' file is " + e.Reason + ": " + e.Err.Error() }
+func (e *unfitError) Unwrap() error { return e.Err }
+
+// The meta bucket says what the file is and how far it is. It is no part of the digest.
+const (
+	bucketMeta    = "meta"
+	keyApp        = "application"
+	keySchema     = "schema"
+	keyLog        = "log"
+	keyCheckpoint = "checkpoint"
+)
+
+// store is the views' open file.
+type store struct {
+	db   *bbolt.DB
+	path string
+}
+
+// storeOptions say how a file is opened. NoSync is for a file that is thrown away if the process dies.
+type storeOptions struct {
+	noSync bool
+	check  bool // read the whole file through, if it is not too large
+}
+
+// openStore opens or creates a views' file and checks that it is one that can be used. It returns [ErrLocked], an
+// *unfitError for a file to put aside, or what the operating system said. An empty file opens as a new one.
+func openStore(path string, o storeOptions) (*store, error) {
+	db, err := openBolt(path, o)
+	switch {
+	case errors.Is(err, bbolterrors.ErrTimeout):
+		return nil, ErrLocked
+	case errors.Is(err, errDamaged), errors.Is(err, bbolterrors.ErrInvalid), errors.Is(err, bbolterrors.ErrChecksum),
+		errors.Is(err, bbolterrors.ErrVersionMismatch):
+		return nil, &unfitError{Reason: "damaged", Err: err}
+	case err != nil:
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	s := &store{db: db, path: path}
+	err = s.prepare(o.check)
+	if errors.Is(err, errDamaged) {
+		// Not closed: closing a file whose pages are garbage can wait for ever on a lock that its panic left behind.
+		return nil, &unfitError{Reason: "damaged", Err: err}
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+// openBolt opens the file; a panic of bbolt on a damaged one becomes errDamaged and lets go of the file.
+func openBolt(path string, o storeOptions) (*bbolt.DB, error) {
+	var file *os.File
+	var db *bbolt.DB
+	err := guard(func() error {
+		var err error
+		db, err = bbolt.Open(path, 0o600, &bbolt.Options{
+			Timeout:      lockWait,
+			NoSync:       o.noSync,
+			FreelistType: bbolt.FreelistMapType,
+			NoStatistics: true,
+			// Not NoFreelistSync: opening such a file scans it in a goroutine of bbolt's own, and a damaged page would
+			// panic there, where nobody can recover.
+			OpenFile: func(name string, flag int, perm os.FileMode) (*os.File, error) {
+				var err error
+				file, err = os.OpenFile(name, flag, perm) //nolint:gosec // G304: the operator's own data directory
+				return file, err
+			},
+		})
+		return err
+	})
+	if errors.Is(err, errDamaged) && file != nil {
+		_ = file.Close() // the lock goes with it
+	}
+	return db, err
+}
+
+// prepare tells what kind of file it is: a new one gets its buckets, another is checked.
+func (s *store) prepare(check bool) error {
+	fresh := false
+	err := s.view(func(tx *bbolt.Tx) error {
+		info, err := os.Stat(s.path)
+		if err != nil {
+			return err
+		}
+		if tx.Size() > info.Size() {
+			return fmt.Errorf("%w: %d bytes of %d are there", errDamaged, info.Size(), tx.Size())
+		}
+		if first, _ := tx.Cursor().First(); first == nil {
+			fresh = true
+			return nil
+		}
+		if err := identify(tx); err != nil {
+			return err
+		}
+		if check && info.Size() <= walkLimit {
+			_, err := digest(tx, func() error { return nil })
+			return err
+		}
+		return nil
+	})
+	if err != nil || !fresh {
+		return err
+	}
+	// A crash before this commit leaves a new file, which the next start takes for a new one again.
+	return s.update(func(tx *bbolt.Tx) error {
+		for _, name := range buckets() {
+			if _, err := tx.CreateBucket([]byte(name)); err != nil {
+				return err
+			}
+		}
+		meta, err := tx.CreateBucket([]byte(bucketMeta))
+		if err != nil {
+			return err
+		}
+		return errors.Join(
+			meta.Put([]byte(keyApp), []byte(application)),
+			meta.Put([]byte(keySchema), sequenceKey(schema)),
+			meta.Put([]byte(keyCheckpoint), sequenceKey(0)),
+		)
+	})
+}
+
+// identify checks that a file with content is ours and of this schema.
+func identify(tx *bbolt.Tx) error {
+	meta := tx.Bucket([]byte(bucketMeta))
+	if meta == nil || string(meta.Get([]byte(keyApp))) != application {
+		return &unfitError{Reason: "foreign", Err: errors.New("it is a bbolt file of something else")}
+	}
+	switch version := sequenceOf(meta.Get([]byte(keySchema))); {
+	case version > schema:
+		return &unfitError{Reason: "newer", Err: fmt.Errorf("schema %d, this program knows %d", version, schema)}
+	case version < schema:
+		return &unfitError{Reason: "older", Err: fmt.Errorf("schema %d, this program writes %d", version, schema)}
+	}
+	for _, name := range buckets() {
+		if tx.Bucket([]byte(name)) == nil {
+			return fmt.Errorf("%w: bucket %s is missing", errDamaged, name)
+		}
+	}
+	return nil
+}
+
+// buckets lists the buckets that make up the views, sorted: what a digest is made of.
+func buckets() []string {
+	return []string{
+		bucketCharges, bucketChargesByCreation, bucketChargesByCustomer, bucketChargesByStatus,
+		bucketCheckouts,
+		bucketCustomers, bucketCustomersByCreation,
+		bucketEventsByCustomer, bucketEventsByEntity,
+		bucketPaymentMethods, bucketPaymentMethodsByCustomer,
+		bucketProviderAccounts,
+		bucketSetups,
+	}
+}
+
+// checkpoint is the sequence that the views in tx are at.
+func checkpoint(tx *bbolt.Tx) uint64 {
+	return sequenceOf(tx.Bucket([]byte(bucketMeta)).Get([]byte(keyCheckpoint)))
+}
+
+func setCheckpoint(tx *bbolt.Tx, sequence uint64) error {
+	return tx.Bucket([]byte(bucketMeta)).Put([]byte(keyCheckpoint), sequenceKey(sequence))
+}
+
+// belong ties a new file to a LOG, and refuses one that was made from another or that is ahead of it (the LOG was
+// restored from a backup: what comes next will differ from what the views hold).
+func (s *store) belong(identity string, lastSequence uint64) error {
+	return s.update(func(tx *bbolt.Tx) error {
+		meta := tx.Bucket([]byte(bucketMeta))
+		known := meta.Get([]byte(keyLog))
+		if known == nil {
+			return meta.Put([]byte(keyLog), []byte(identity))
+		}
+		if string(known) != identity {
+			return &unfitError{Reason: "other-log", Err: fmt.Errorf("made from %s, this is %s", known, identity)}
+		}
+		if at := checkpoint(tx); at > lastSequence {
+			return &unfitError{Reason: "ahead", Err: fmt.Errorf("at sequence %d, the log ends at %d", at, lastSequence)}
+		}
+		return nil
+	})
+}
+
+// checkpoint is the sequence that the views are at.
+func (s *store) checkpoint() (at uint64, err error) {
+	err = s.view(func(tx *bbolt.Tx) error {
+		at = checkpoint(tx)
+		return nil
+	})
+	return at, err
+}
+
+// digest walks all views.
+func (s *store) digest(ctx context.Context) (r Result, err error) {
+	err = s.view(func(tx *bbolt.Tx) error {
+		var err error
+		r, err = digest(tx, ctx.Err)
+		return err
+	})
+	return r, err
+}
+
+// view runs a read transaction. Slices that f sees are valid until it returns.
+func (s *store) view(f func(*bbolt.Tx) error) error {
+	return guard(func() error { return s.db.View(f) })
+}
+
+// update runs a write transaction: all of f, durable when it returns nil, or nothing.
+func (s *store) update(f func(*bbolt.Tx) error) error {
+	return guard(func() error { return s.db.Update(f) })
+}
+
+func (s *store) close() error {
+	if err := guard(s.db.Close); err != nil {
+		return fmt.Errorf("close %s: %w", s.path, err)
+	}
+	return nil
+}
+
+// guard turns what bbolt does on a damaged file into errDamaged: it panics on a page of the wrong kind, and faults
+// where the file ends before its map does, which without SetPanicOnFault would end the process.
+func guard(f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: %v", errDamaged, r)
+		}
+	}()
+	return f()
+}
+
+// setAside renames a file that can't be used, so that someone can look at it, and answers its new path.
+func setAside(path, reason string, now time.Time) (string, error) {
+	base := path + "." + reason + "-" + now.UTC().Format("20060102T150405.000Z")
+	to := base
+	for n := 2; ; n++ {
+		if _, err := os.Lstat(to); errors.Is(err, os.ErrNotExist) {
+			break
+		}
+		to = base + "-" + strconv.Itoa(n)
+	}
+	// A crash after the rename leaves no views' file: the next start makes a new one.
+	if err := os.Rename(path, to); err != nil {
+		return "", fmt.Errorf("set %s aside: %w", path, err)
+	}
+	return to, syncDir(filepath.Dir(path))
+}
+
+// syncDir makes renames in a directory durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir) //nolint:gosec // G304: the operator's own data directory
+	if err != nil {
+		return fmt.Errorf("sync %s: %w", dir, err)
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// sequenceKey is n as 8 bytes that sort as numbers do.
+func sequenceKey(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
+
+// sequenceOf reads [sequenceKey]; 0 for anything that is none.
+func sequenceOf(b []byte) uint64 {
+	if len(b) != 8 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(b)
+}

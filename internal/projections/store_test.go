@@ -1,0 +1,255 @@
+package projections
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/paykit-go/paykit/internal/events/eventlog"
+)
+
+// fileWith makes a closed views' file with a history in it.
+func fileWith(t *testing.T, path string, entries []eventlog.Entry) Result {
+	t.Helper()
+	s := openTestStore(t, path)
+	if err := applyAll(s, entries); err != nil {
+		t.Fatal(err)
+	}
+	r := testDigest(t, s)
+	closeStore(t, s)
+	return r
+}
+
+func setMeta(t *testing.T, path, key string, value []byte) {
+	t.Helper()
+	s := openTestStore(t, path)
+	defer closeStore(t, s)
+	err := s.update(func(tx *bbolt.Tx) error { return tx.Bucket([]byte(bucketMeta)).Put([]byte(key), value) })
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// overwrite puts zeroes into a file.
+func overwrite(t *testing.T, path string, at int64, n int) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteAt(make([]byte, n), at)
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestOpenTellsWhatIsWrongWithAFile(t *testing.T) {
+	page := os.Getpagesize()
+	tests := map[string]struct {
+		spoil func(t *testing.T, path string, size int64)
+		want  string
+	}{
+		"cut in half": {func(t *testing.T, path string, size int64) {
+			t.Helper()
+			truncate(t, path, size/2)
+		}, "damaged"},
+		"cut to three pages": {func(t *testing.T, path string, _ int64) {
+			t.Helper()
+			truncate(t, path, int64(3*page))
+		}, "damaged"},
+		"cut to ten bytes": {func(t *testing.T, path string, _ int64) {
+			t.Helper()
+			truncate(t, path, 10)
+		}, "damaged"},
+		"both meta pages zeroed": {func(t *testing.T, path string, _ int64) {
+			t.Helper()
+			overwrite(t, path, 0, 2*page)
+		}, "damaged"},
+		"all but the meta pages zeroed": {func(t *testing.T, path string, size int64) {
+			t.Helper()
+			overwrite(t, path, int64(2*page), int(size)-2*page)
+		}, "damaged"},
+		"a text": {func(t *testing.T, path string, _ int64) {
+			t.Helper()
+			if err := os.WriteFile(path, make([]byte, 3*page), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}, "damaged"},
+		"a bbolt file of something else": {func(t *testing.T, path string, _ int64) {
+			t.Helper()
+			foreignFile(t, path)
+		}, "foreign"},
+		"a newer schema": {func(t *testing.T, path string, _ int64) {
+			t.Helper()
+			setMeta(t, path, keySchema, sequenceKey(schema+1))
+		}, "newer"},
+		"an older schema": {func(t *testing.T, path string, _ int64) {
+			t.Helper()
+			setMeta(t, path, keySchema, sequenceKey(schema-1))
+		}, "older"},
+		"a row with a flipped bit": {func(t *testing.T, path string, _ int64) {
+			t.Helper()
+			flipInRow(t, path)
+		}, "damaged"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), FileName)
+			fileWith(t, path, randomHistory(t, 6, 1000))
+			info, err := os.Stat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tt.spoil(t, path, info.Size())
+			s, err := openStore(path, storeOptions{check: true})
+			if err == nil {
+				closeStore(t, s)
+			}
+			unfit, ok := errors.AsType[*unfitError](err)
+			if !ok || unfit.Reason != tt.want {
+				t.Errorf("opened with %v, want a file that is %s", err, tt.want)
+			}
+		})
+	}
+}
+
+// TestOpenAfterAnyZeroedPage: whichever page is lost, the file is put aside or has lost nothing.
+func TestOpenAfterAnyZeroedPage(t *testing.T) {
+	path := filepath.Join(t.TempDir(), FileName)
+	entries := randomHistory(t, 7, 400)
+	want := fileWith(t, path, entries)
+	sound, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := os.Getpagesize()
+	noticed := 0
+	for at := 0; at < len(sound); at += page {
+		if err := os.WriteFile(path, sound, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		overwrite(t, path, int64(at), page)
+		s, err := openStore(path, storeOptions{check: true, noSync: true})
+		if _, ok := errors.AsType[*unfitError](err); ok {
+			noticed++
+			if err := os.Remove(path); err != nil { // its map may still be there: never write into the same file again
+				t.Fatal(err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatalf("page %d: %v", at/page, err)
+		}
+		// Without the newer meta page the file is as it was before its last transaction, checkpoint included.
+		if err := applyAll(s, entries); err != nil {
+			t.Fatalf("page %d: %v", at/page, err)
+		}
+		got := testDigest(t, s)
+		closeStore(t, s)
+		if got.Digest != want.Digest {
+			t.Errorf("page %d zeroed: opened with digest %s, want %s", at/page, got.Digest, want.Digest)
+		}
+	}
+	if noticed == 0 {
+		t.Error("no zeroed page was noticed")
+	}
+}
+
+func TestEmptyFileOpensAsNew(t *testing.T) {
+	path := filepath.Join(t.TempDir(), FileName)
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := openTestStore(t, path)
+	defer closeStore(t, s)
+	if r := testDigest(t, s); r.Sequence != 0 || r.Rows["customers"] != 0 {
+		t.Errorf("a new file is at %+v", r)
+	}
+}
+
+func TestLockedFileIsLeftAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), FileName)
+	s := openTestStore(t, path)
+	defer closeStore(t, s)
+	if _, err := openStore(path, storeOptions{}); !errors.Is(err, ErrLocked) {
+		t.Errorf("opened twice: %v, want ErrLocked", err)
+	}
+	if names := filesIn(t, filepath.Dir(path)); len(names) != 1 {
+		t.Errorf("files %v", names)
+	}
+}
+
+func TestSetAsideKeepsEarlierFiles(t *testing.T) {
+	path := filepath.Join(t.TempDir(), FileName)
+	now := time.Date(2026, 11, 22, 6, 14, 0, 0, time.UTC)
+	for range 3 {
+		if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := setAside(path, "damaged", now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if names := filesIn(t, filepath.Dir(path)); len(names) != 3 {
+		t.Errorf("files %v, want all three", names)
+	}
+}
+
+func truncate(t *testing.T, path string, size int64) {
+	t.Helper()
+	if err := os.Truncate(path, size); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func foreignFile(t *testing.T, path string) {
+	t.Helper()
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	db, err := bbolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		_, err := tx.CreateBucket([]byte("other"))
+		return err
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// flipInRow flips one bit in a customer's snapshot.
+func flipInRow(t *testing.T, path string) {
+	t.Helper()
+	s := openTestStore(t, path)
+	defer closeStore(t, s)
+	err := s.update(func(tx *bbolt.Tx) error {
+		b := tx.Bucket([]byte(bucketCustomers))
+		k, v := b.Cursor().First()
+		v = append([]byte(nil), v...)
+		v[len(v)-5] ^= 1
+		return b.Put(append([]byte(nil), k...), v)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func filesIn(t *testing.T, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
