@@ -1,0 +1,192 @@
+package eventlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"github.com/paykit-go/paykit/internal/events"
+)
+
+// Message is one delivery of a durable consumer.
+type Message struct {
+	Stream   string
+	Sequence uint64
+	Subject  string
+	Data     []byte
+	Header   nats.Header
+	Attempt  int       // counts deliveries from 1, also those that a shutdown or a crash cut short
+	Time     time.Time // when it was stored
+}
+
+// Event decodes a message of the LOG. Its errors are those of [events.Decode].
+func (m Message) Event() (*events.Event, error) { return events.Decode(m.Data) }
+
+// Result says what becomes of a message; the zero value is [Done].
+type Result struct {
+	verdict verdict
+	after   time.Duration
+}
+
+type verdict int
+
+const (
+	verdictDone verdict = iota
+	verdictRetry
+	verdictErase
+)
+
+// Done acknowledges the message: every event that it leads to is appended.
+func Done() Result { return Result{} }
+
+// Retry has the message delivered again after a while. Later messages of its lane may pass it.
+func Retry(after time.Duration) Result {
+	return Result{verdict: verdictRetry, after: max(after, 0)}
+}
+
+// Erase securely deletes the message instead of acknowledging it, which would leave its bytes in the file: for commands
+// and for deliveries of a deleted customer.
+func Erase() Result { return Result{verdict: verdictErase} }
+
+// ConsumeOptions say how messages are worked on.
+type ConsumeOptions struct {
+	Lanes    int                                         // handlers that run at once; 0 = 16
+	Lane     func(Message) string                        // messages of one lane are handled in order, one at a time
+	Handle   func(ctx context.Context, m Message) Result // must be safe to run again for the same message
+	Logger   zerolog.Logger                              //
+	OnActive func(active bool)                           // this process became the active one, or a stand-by; may be nil
+}
+
+const (
+	defaultLanes  = 16
+	inHandMost    = 1024             // messages in hand, running and queued
+	pullMessages  = 128              // asked for ahead
+	pullExpiry    = 4 * time.Second  // under the pinned TTL: each pull renews the pin
+	pullHeartbeat = 1 * time.Second  // of the server while a pull waits
+	drainGrace    = 5 * time.Second  // for running handlers at the end
+	drainCut      = time.Second      // for handlers whose context was cancelled
+	eraseRetry    = 5 * time.Second  // after a failed secure deletion
+	panicRetry    = 10 * time.Second // after a panic of the handler
+)
+
+// Consume works on a durable consumer's messages until ctx ends, then stops taking messages, gives running handlers 5 s
+// to finish (after that their context is cancelled) and hands back the rest. It returns nil after such an end,
+// [ErrNotProvisioned] if the consumer is not there, or what stopped it.
+//
+// Messages are sorted into lanes by key; a lane's are handled in order and one at a time, lanes at once up to
+// o.Lanes. What is in hand, running or queued, is kept from being delivered again by a heartbeat every third of the
+// consumer's AckWait. Of [ConsumerRequests] and [ConsumerSettling] one process is active at a time; the others stand by
+// and take over within 10 s. Delivery is at least once, and after a takeover out of order: handlers must be safe for
+// both. A panic of a handler is logged and counts as [Retry].
+func (l *Log) Consume(ctx context.Context, consumer ConsumerName, o ConsumeOptions) error {
+	stream := l.stream(streamLog)
+	switch consumer {
+	case ConsumerNormalizer:
+		stream = l.stream(streamInbox)
+	case ConsumerCommands:
+		stream = l.stream(streamCommands)
+	case ConsumerRequests, ConsumerSettling:
+	default:
+		return fmt.Errorf("consume: there is no consumer %q", consumer)
+	}
+	cons, err := l.js.Consumer(ctx, stream, string(consumer))
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return fmt.Errorf("consume %s: %w", consumer, ErrNotProvisioned)
+	}
+	if err != nil {
+		return fmt.Errorf("consume %s: %w", consumer, readError(err))
+	}
+	config := cons.CachedInfo().Config
+	active := &activity{on: o.OnActive}
+	work := newLanes(ctx, l, stream, o)
+	beat := config.AckWait / 3
+	heart := make(chan struct{})
+	go func() {
+		defer close(heart)
+		work.heartbeat(beat)
+	}()
+	err = l.pull(ctx, cons, config, work, active)
+	if o.OnActive != nil {
+		active.set(false)
+	}
+	work.drain()
+	<-heart
+	if err != nil {
+		return fmt.Errorf("consume %s: %w", consumer, err)
+	}
+	return nil
+}
+
+// pull hands messages to the lanes until ctx ends or the consumer is gone.
+func (l *Log) pull(ctx context.Context, cons jetstream.Consumer, config jetstream.ConsumerConfig, work *lanes, active *activity) error {
+	gone := make(chan error, 1)
+	options := []jetstream.PullConsumeOpt{
+		jetstream.PullMaxMessages(pullMessages), jetstream.PullExpiry(pullExpiry), jetstream.PullHeartbeat(pullHeartbeat),
+		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
+			switch {
+			case errors.Is(err, jetstream.ErrPinIDMismatch):
+				active.set(false)
+			case errors.Is(err, jetstream.ErrConsumerDeleted), errors.Is(err, jetstream.ErrBadRequest),
+				errors.Is(err, jetstream.ErrConnectionClosed):
+				select {
+				case gone <- err:
+				default:
+				}
+			}
+		}),
+	}
+	pinned := config.PriorityPolicy == jetstream.PriorityPolicyPinned
+	if pinned {
+		options = append(options, jetstream.PullPriorityGroup(pinnedGroup))
+	} else {
+		active.set(true)
+	}
+	cc, err := cons.Consume(func(msg jetstream.Msg) {
+		if pinned {
+			active.set(true)
+		}
+		work.add(msg)
+	}, options...)
+	if err != nil {
+		return readError(err)
+	}
+	select {
+	case <-ctx.Done():
+	case <-cc.Closed():
+	}
+	// What was delivered already still comes through and is handed back by the lanes, which are closed by now.
+	cc.Drain()
+	<-cc.Closed()
+	if ctx.Err() != nil {
+		return nil
+	}
+	select {
+	case err = <-gone:
+		if errors.Is(err, jetstream.ErrConsumerDeleted) {
+			return fmt.Errorf("%w: %w", ErrNotProvisioned, err)
+		}
+		return readError(err)
+	default:
+		return fmt.Errorf("%w: the subscription was closed", ErrUnavailable)
+	}
+}
+
+// activity tells changes only. It is used by one goroutine at a time: the subscription's, then Consume's own.
+type activity struct {
+	on  func(bool)
+	now bool
+}
+
+func (a *activity) set(active bool) {
+	if a.now != active {
+		a.now = active
+		if a.on != nil {
+			a.on(active)
+		}
+	}
+}

@@ -1,0 +1,131 @@
+package eventlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/paykit-go/paykit/internal/events"
+)
+
+// Delivery is a signed delivery as it came in. ProviderCustomerID is "" if it names none. Header is kept beside the
+// body; its keys must not begin with "Nats-".
+type Delivery struct {
+	ProviderID, EventID, ProviderCustomerID string
+	Body                                    []byte
+	Header                                  map[string]string
+}
+
+const (
+	sweepAfter = 35 * 24 * time.Hour
+	sweepEvery = 200 * time.Millisecond // at most 5 a second: each holds the stream's lock for about 11 ms
+	sweepSleep = time.Hour
+	sweepRetry = 30 * time.Second
+)
+
+// StoreDelivery appends a delivery to INBOX, once: for one that is there already it answers false. Its errors are
+// [ErrStorageFull], [ErrUnavailable], [*UnknownError] and [ErrTooLarge]; after any but the last the provider tries again.
+//
+// Once it returns true the delivery is on disk: a crash before the provider got its answer makes it deliver again,
+// which is then a duplicate.
+func (l *Log) StoreDelivery(ctx context.Context, d Delivery) (stored bool, err error) {
+	subject := l.subject("inbox", events.Token(d.ProviderID), events.Token(d.EventID), events.TokenOrNone(d.ProviderCustomerID))
+	if err := l.connected(ctx); err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
+	defer cancel()
+	msg := &nats.Msg{Subject: subject, Data: d.Body, Header: nats.Header{}}
+	for k, v := range d.Header {
+		msg.Header.Set(k, v)
+	}
+	stream := l.stream(streamInbox)
+	_, err = l.js.PublishMsg(ctx, msg, jetstream.WithExpectStream(stream),
+		jetstream.WithExpectLastSequenceForSubject(0, subject))
+	if err = writeError(err); err == nil {
+		return true, nil
+	}
+	if errors.Is(err, ErrConflict) {
+		return false, nil
+	}
+	return false, fmt.Errorf("store delivery %s of %s: %w", d.EventID, d.ProviderID, err)
+}
+
+// SweepInbox securely deletes deliveries older than 35 days, oldest first, at most five a second, until ctx ends. Several
+// processes may sweep at once.
+func (l *Log) SweepInbox(ctx context.Context) error {
+	for {
+		wait, err := l.sweepOnce(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			l.cfg.Logger.Warn().Err(err).Msg("sweeping the inbox failed")
+			wait = sweepRetry
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		case <-t.C:
+		}
+	}
+}
+
+// sweepOnce erases the oldest delivery if its time has come, and says when to look again.
+func (l *Log) sweepOnce(ctx context.Context) (wait time.Duration, err error) {
+	oldest, err := l.direct(ctx, l.stream(streamInbox), getRequest{Sequence: 1, Next: l.subject("inbox", ">")})
+	if errors.Is(err, ErrNotFound) {
+		return sweepSleep, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	if left := oldest.Time.Add(sweepAfter).Sub(l.cfg.Now()); left > 0 {
+		return min(left, sweepSleep), nil
+	}
+	return sweepEvery, l.erase(ctx, l.stream(streamInbox), oldest.Sequence)
+}
+
+// EraseDeliveries securely deletes every delivery that names the provider's customer and answers how many there were.
+func (l *Log) EraseDeliveries(ctx context.Context, providerID, providerCustomerID string) (n int, err error) {
+	if providerCustomerID == "" {
+		return 0, fmt.Errorf("erase deliveries of %s: no customer named", providerID)
+	}
+	filter := l.subject("inbox", events.Token(providerID), "*", events.Token(providerCustomerID))
+	err = l.walk(ctx, l.stream(streamInbox), filter, 1, func(m stored) (bool, error) {
+		err := l.erase(ctx, l.stream(streamInbox), m.Sequence)
+		if err == nil {
+			n++
+		}
+		return err == nil, err
+	})
+	if err != nil {
+		return n, fmt.Errorf("erase deliveries of %s: %w", providerID, err)
+	}
+	return n, nil
+}
+
+// UnownedDeliveries calls yield with each delivery of a provider that names no customer, oldest first, and securely
+// deletes those that yield says to erase.
+func (l *Log) UnownedDeliveries(ctx context.Context, providerID string,
+	yield func(sequence uint64, body []byte) (erase bool, err error),
+) error {
+	filter := l.subject("inbox", events.Token(providerID), "*", events.None)
+	err := l.walk(ctx, l.stream(streamInbox), filter, 1, func(m stored) (bool, error) {
+		erase, err := yield(m.Sequence, m.Data)
+		if err == nil && erase {
+			err = l.erase(ctx, l.stream(streamInbox), m.Sequence)
+		}
+		return err == nil, err
+	})
+	if err != nil {
+		return fmt.Errorf("deliveries of %s without a customer: %w", providerID, err)
+	}
+	return nil
+}

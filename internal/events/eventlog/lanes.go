@@ -1,0 +1,239 @@
+package eventlog
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// lanes works on messages: one goroutine per key that has any, at most so many handlers at once.
+type lanes struct {
+	l      *Log
+	stream string
+	o      ConsumeOptions
+	ctx    context.Context //nolint:containedctx // the handlers' lifetime, which outlasts Consume's own context by the grace
+	cancel context.CancelFunc
+	slots  chan struct{} // one per running handler
+	room   chan struct{} // one per message in hand
+	ended  <-chan struct{}
+	beats  chan struct{} // closed when no more heartbeats are needed
+	wg     sync.WaitGroup
+
+	mu     sync.Mutex
+	queues map[string][]*item
+	inHand map[uint64]*item // by stream sequence
+}
+
+// item is a message in hand. msg is guarded by lanes.mu: a delivery of the same message again replaces it.
+type item struct {
+	msg jetstream.Msg
+	m   Message
+}
+
+func newLanes(ctx context.Context, l *Log, stream string, o ConsumeOptions) *lanes {
+	if o.Lanes <= 0 {
+		o.Lanes = defaultLanes
+	}
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	return &lanes{
+		l: l, stream: stream, o: o, ctx: run, cancel: cancel, ended: ctx.Done(),
+		slots: make(chan struct{}, o.Lanes), room: make(chan struct{}, inHandMost), beats: make(chan struct{}),
+		queues: map[string][]*item{}, inHand: map[uint64]*item{},
+	}
+}
+
+// closed tells whether no more work is begun.
+func (w *lanes) closed() bool {
+	select {
+	case <-w.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// add puts a message into its lane. It blocks while too much is in hand: then no more is pulled.
+func (w *lanes) add(msg jetstream.Msg) {
+	meta, err := msg.Metadata()
+	if err != nil {
+		w.o.Logger.Error().Err(err).Msg("message without metadata")
+		return
+	}
+	it := &item{msg: msg, m: Message{
+		Stream: meta.Stream, Sequence: meta.Sequence.Stream, Subject: msg.Subject(), Data: msg.Data(),
+		Header: msg.Headers(), Attempt: int(meta.NumDelivered), Time: meta.Timestamp, //nolint:gosec // G115: counts from 1 by ones
+	}}
+	w.mu.Lock()
+	if known := w.inHand[it.m.Sequence]; known != nil {
+		known.msg = msg // delivered again while in hand: a late heartbeat; it is answered once
+		w.mu.Unlock()
+		return
+	}
+	w.mu.Unlock()
+	select {
+	case <-w.ended:
+		w.handBack(it)
+		return
+	case w.room <- struct{}{}:
+	}
+	key := w.o.Lane(it.m)
+	w.mu.Lock()
+	w.inHand[it.m.Sequence] = it
+	queue, running := w.queues[key]
+	w.queues[key] = append(queue, it)
+	if !running {
+		w.wg.Add(1)
+		go w.run(key)
+	}
+	w.mu.Unlock()
+}
+
+// run works on one lane until it is empty.
+func (w *lanes) run(key string) {
+	defer w.wg.Done()
+	for {
+		w.mu.Lock()
+		queue := w.queues[key]
+		if len(queue) == 0 {
+			delete(w.queues, key)
+			w.mu.Unlock()
+			return
+		}
+		it := queue[0]
+		w.queues[key] = queue[1:]
+		w.mu.Unlock()
+		w.work(it)
+		<-w.room
+	}
+}
+
+func (w *lanes) work(it *item) {
+	defer func() {
+		w.mu.Lock()
+		delete(w.inHand, it.m.Sequence)
+		w.mu.Unlock()
+	}()
+	select {
+	case <-w.ended:
+		w.handBack(it)
+		return
+	case w.slots <- struct{}{}:
+	}
+	defer func() { <-w.slots }()
+	if w.closed() {
+		w.handBack(it)
+		return
+	}
+	w.answer(it, w.handle(it.m))
+}
+
+// handle runs the handler; a panic counts as a retry.
+func (w *lanes) handle(m Message) (r Result) {
+	defer func() {
+		if p := recover(); p != nil {
+			w.o.Logger.Error().Str("panic", fmt.Sprint(p)).Bytes("stack", debug.Stack()).Str("stream", m.Stream).
+				Uint64("stream_seq", m.Sequence).Int("attempt", m.Attempt).Msg("handler panicked")
+			r = Retry(panicRetry)
+		}
+	}()
+	return w.o.Handle(w.ctx, m)
+}
+
+func (w *lanes) current(it *item) jetstream.Msg {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return it.msg
+}
+
+// answer tells the server what became of the message. A lost answer leads to another delivery, which handlers are made
+// for; so the errors are worth no more than a line in the log.
+func (w *lanes) answer(it *item, r Result) {
+	msg := w.current(it)
+	var err error
+	switch r.verdict {
+	case verdictDone:
+		err = msg.Ack()
+	case verdictRetry:
+		err = nak(msg, r.after)
+	case verdictErase:
+		// Erased first: an acknowledgement of a work queue removes the message and leaves its bytes in the file. A crash in
+		// between leaves nothing to deliver again.
+		if err = w.l.erase(w.ctx, w.stream, it.m.Sequence); err != nil {
+			w.o.Logger.Warn().Err(err).Uint64("stream_seq", it.m.Sequence).Msg("secure deletion failed")
+			err = nak(msg, eraseRetry)
+		} else {
+			err = msg.Ack()
+		}
+	}
+	if err != nil {
+		w.o.Logger.Warn().Err(err).Str("stream", it.m.Stream).Uint64("stream_seq", it.m.Sequence).Msg("message not answered")
+	}
+}
+
+// handBack lets another process have the message at once.
+func (w *lanes) handBack(it *item) {
+	if err := nak(w.current(it), 0); err != nil {
+		w.o.Logger.Warn().Err(err).Uint64("stream_seq", it.m.Sequence).Msg("message not handed back")
+	}
+}
+
+func nak(msg jetstream.Msg, after time.Duration) error {
+	if after <= 0 {
+		return msg.Nak()
+	}
+	return msg.NakWithDelay(after)
+}
+
+// heartbeat keeps what is in hand from being delivered again.
+func (w *lanes) heartbeat(every time.Duration) {
+	t := time.NewTicker(max(every, time.Millisecond))
+	defer t.Stop()
+	for {
+		select {
+		case <-w.beats:
+			return
+		case <-t.C:
+		}
+		w.mu.Lock()
+		list := make([]jetstream.Msg, 0, len(w.inHand))
+		for _, it := range w.inHand {
+			list = append(list, it.msg)
+		}
+		w.mu.Unlock()
+		for _, msg := range list {
+			if err := msg.InProgress(); err != nil { // answered meanwhile, or no connection: nothing to be done
+				continue
+			}
+		}
+	}
+}
+
+// drain waits for running handlers, cancels their context after the grace, and ends the heartbeat.
+func (w *lanes) drain() {
+	defer close(w.beats)
+	defer w.cancel()
+	done := make(chan struct{})
+	go func() {
+		w.wg.Wait()
+		close(done)
+	}()
+	grace := time.NewTimer(drainGrace)
+	defer grace.Stop()
+	select {
+	case <-done:
+		return
+	case <-grace.C:
+	}
+	w.cancel()
+	cut := time.NewTimer(drainCut)
+	defer cut.Stop()
+	select {
+	case <-done:
+	case <-cut.C:
+		w.o.Logger.Error().Msg("handlers did not end")
+	}
+}

@@ -1,0 +1,222 @@
+package eventlog
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"github.com/paykit-go/paykit/internal/events"
+)
+
+// Config names the streams of one installation and says how they are made.
+type Config struct {
+	Prefix   string           // of subjects, and in upper case of streams; "" = "paykit"
+	Env      string           // the environment's name (PAYKIT_ENV); "" = the one in the LOG's metadata (Provision makes a random one)
+	MaxBytes int64            // of the LOG, bytes; 0 = 80 % of what the server still has to give (Provision only)
+	Replicas int              // of every stream, 1 or 3; 0 = 1 (Provision only)
+	Logger   zerolog.Logger   // zero value = silent
+	Now      func() time.Time // nil = time.Now
+}
+
+func (c Config) withDefaults() (Config, error) {
+	if c.Prefix == "" {
+		c.Prefix = "paykit"
+	}
+	for _, r := range c.Prefix {
+		if (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '_' && r != '-' {
+			return c, fmt.Errorf("prefix %q: only a to z, 0 to 9, _ and - may stand in it", c.Prefix)
+		}
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return c, nil
+}
+
+// Log is an open installation: its LOG and the streams beside it. It is safe for concurrent use.
+type Log struct {
+	cfg      Config
+	nc       *nats.Conn
+	js       jetstream.JetStream
+	env      string
+	created  time.Time // of the LOG
+	commands time.Time // when COMMANDS was created
+	leader   bool      // the LOG is replicated: a direct get may be answered by one that lags behind
+}
+
+// Entry is a stored event: where it stands and its bytes.
+type Entry struct {
+	Event    *events.Event
+	Sequence uint64
+	Raw      []byte
+}
+
+// LogInfo is the state of the LOG.
+type LogInfo struct {
+	FirstSequence uint64
+	LastSequence  uint64
+	Created       time.Time // of the stream: another time is another log
+	Bytes         uint64    // stored
+	MaxBytes      int64     // room, bytes; -1 = no limit
+	Messages      uint64
+}
+
+// Open opens an installation that was provisioned. It compares the settings of every stream and consumer with the
+// expected ones and returns a [*WeakenedError] for one that breaks a promise; a [*VersionError] for a server that is
+// too old; [ErrNotProvisioned]; or [ErrUnavailable]. It needs no right to create anything.
+func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Log, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if err := checkVersion(nc.ConnectedServerVersion()); err != nil {
+		return nil, err
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, fmt.Errorf("open the event log: %w", err)
+	}
+	l := &Log{cfg: cfg, nc: nc, js: js}
+	for _, want := range streams(cfg) {
+		info, err := streamInfo(ctx, js, want.Name)
+		if err != nil {
+			return nil, fmt.Errorf("open %s: %w", want.Name, err)
+		}
+		if err := errors.Join(compareStream(want, info.Config)...); err != nil {
+			return nil, err
+		}
+		switch want.Name {
+		case streamName(cfg.Prefix, streamLog):
+			l.created, l.env, l.leader = info.Created, info.Config.Metadata[metadataEnv], info.Config.Replicas > 1
+		case streamName(cfg.Prefix, streamCommands):
+			l.commands = info.Created
+		}
+	}
+	if err := checkEnv(cfg, l.env); err != nil {
+		return nil, err
+	}
+	for _, want := range consumers(cfg) {
+		info, err := consumerInfo(ctx, js, want.stream, want.Durable)
+		if err != nil {
+			return nil, fmt.Errorf("open consumer %s of %s: %w", want.Durable, want.stream, err)
+		}
+		if err := errors.Join(compareConsumer(want, info.Config)...); err != nil {
+			return nil, err
+		}
+	}
+	return l, nil
+}
+
+func checkEnv(cfg Config, got string) error {
+	name := streamName(cfg.Prefix, streamLog)
+	if got == "" {
+		return &WeakenedError{Stream: name, Setting: "metadata." + metadataEnv, Want: "the environment's name", Got: "missing"}
+	}
+	if cfg.Env != "" && cfg.Env != got {
+		return &WeakenedError{Stream: name, Setting: "metadata." + metadataEnv, Want: strconv.Quote(cfg.Env), Got: strconv.Quote(got)}
+	}
+	return nil
+}
+
+// Env is the environment's name: provider objects of another one are not ours.
+func (l *Log) Env() string { return l.env }
+
+// Prefix is the first token of every subject.
+func (l *Log) Prefix() string { return l.cfg.Prefix }
+
+// Conn is the connection that the Log was opened with.
+func (l *Log) Conn() *nats.Conn { return l.nc }
+
+// CommandsCreated names the queue's stream and tells when it was made, for [events.QueuedCommandKey].
+func (l *Log) CommandsCreated(context.Context) (stream string, created time.Time) {
+	return l.stream(streamCommands), l.commands
+}
+
+// Info is the LOG's state now.
+func (l *Log) Info(ctx context.Context) (LogInfo, error) {
+	info, err := streamInfo(ctx, l.js, l.stream(streamLog))
+	if err != nil {
+		return LogInfo{}, fmt.Errorf("state of the event log: %w", err)
+	}
+	return LogInfo{
+		FirstSequence: info.State.FirstSeq, LastSequence: info.State.LastSeq, Created: info.Created,
+		Bytes: info.State.Bytes, MaxBytes: info.Config.MaxBytes, Messages: info.State.Msgs,
+	}, nil
+}
+
+// requestTimeout bounds one question to the server.
+const requestTimeout = 5 * time.Second
+
+func (l *Log) stream(name string) string { return streamName(l.cfg.Prefix, name) }
+
+// subject joins tokens behind the prefix.
+func (l *Log) subject(tokens ...string) string {
+	return l.cfg.Prefix + "." + strings.Join(tokens, ".")
+}
+
+// entityFilter matches every event of one entity. The id stands before the customer on purpose: with a wildcard before
+// the id the server would walk every entity.
+func (l *Log) entityFilter(entity events.Entity, id string) (string, error) {
+	if !events.ValidID(entity, id) {
+		return "", fmt.Errorf("%w: %q is no id of a %s", ErrNotFound, id, entity)
+	}
+	return l.subject("log", string(entity), "*", id, "*"), nil
+}
+
+// ask sends one JetStream API request and decodes its answer.
+func (l *Log) ask(ctx context.Context, subject string, request, answer any) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	body, err := json.Marshal(request)
+	if err != nil {
+		return fmt.Errorf("encode a request: %w", err)
+	}
+	msg, err := l.nc.RequestWithContext(ctx, subject, body)
+	if err != nil {
+		return readError(err)
+	}
+	var failed struct {
+		Error *jetstream.APIError `json:"error"`
+	}
+	if err := json.Unmarshal(msg.Data, &failed); err != nil {
+		return fmt.Errorf("answer of %s: %w", subject, err)
+	}
+	if failed.Error != nil {
+		return readError(failed.Error)
+	}
+	if err := json.Unmarshal(msg.Data, answer); err != nil {
+		return fmt.Errorf("answer of %s: %w", subject, err)
+	}
+	return nil
+}
+
+func streamInfo(ctx context.Context, js jetstream.JetStream, name string) (*jetstream.StreamInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	s, err := js.Stream(ctx, name)
+	if err != nil {
+		return nil, readError(err)
+	}
+	return s.CachedInfo(), nil
+}
+
+func consumerInfo(ctx context.Context, js jetstream.JetStream, stream, name string) (*jetstream.ConsumerInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	c, err := js.Consumer(ctx, stream, name)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return nil, ErrNotProvisioned
+	}
+	if err != nil {
+		return nil, readError(err)
+	}
+	return c.CachedInfo(), nil
+}

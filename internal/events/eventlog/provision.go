@@ -1,0 +1,308 @@
+package eventlog
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/paykit-go/paykit/internal/events"
+)
+
+// Report says what Provision found and did.
+type Report struct {
+	Env       string
+	MaxBytes  int64    // of the LOG
+	Created   []string // streams and consumers that were not there
+	Updated   []string // those that were brought back to what they should be
+	Unchanged []string
+	Links     int // that were missing and were put back from the LOG
+}
+
+// Provision makes the streams and durable consumers, brings weakened ones back to what they should be, gives the
+// installation its environment's name and rebuilds missing links from the LOG. It is idempotent; what exists keeps its
+// content, its max_bytes (unless cfg.MaxBytes is given) and its replicas (unless cfg.Replicas is). A difference that the
+// server can't repair in place is a [*WeakenedError]. It needs the rights of an administrator.
+func Provision(ctx context.Context, nc *nats.Conn, cfg Config) (*Report, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if err := checkVersion(nc.ConnectedServerVersion()); err != nil {
+		return nil, err
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, fmt.Errorf("provision: %w", err)
+	}
+	p := &provisioner{js: js, cfg: cfg, report: &Report{}}
+	for _, want := range streams(cfg) {
+		if err := p.stream(ctx, want); err != nil {
+			return nil, fmt.Errorf("provision %s: %w", want.Name, err)
+		}
+	}
+	for _, want := range consumers(cfg) {
+		if err := p.consumer(ctx, want); err != nil {
+			return nil, fmt.Errorf("provision consumer %s of %s: %w", want.Durable, want.stream, err)
+		}
+	}
+	cfg.Env = ""
+	l, err := Open(ctx, nc, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("provision: %w", err)
+	}
+	if p.report.Links, err = l.rebuildLinks(ctx); err != nil {
+		return nil, fmt.Errorf("provision: rebuild the links: %w", err)
+	}
+	return p.report, nil
+}
+
+type provisioner struct {
+	js     jetstream.JetStream
+	cfg    Config
+	report *Report
+}
+
+func (p *provisioner) stream(ctx context.Context, want jetstream.StreamConfig) error {
+	isLog := want.Name == streamName(p.cfg.Prefix, streamLog)
+	info, err := streamInfo(ctx, p.js, want.Name)
+	switch {
+	case errors.Is(err, ErrNotProvisioned):
+		if isLog {
+			if err := p.newLog(ctx, &want); err != nil {
+				return err
+			}
+		}
+		if _, err := p.js.CreateStream(ctx, want); err != nil {
+			return readError(err)
+		}
+		p.report.Created = append(p.report.Created, want.Name)
+		return nil
+	case err != nil:
+		return err
+	}
+	got := info.Config
+	next := repaired(want, got)
+	if p.cfg.Replicas > 0 {
+		next.Replicas = p.cfg.Replicas
+	}
+	if isLog {
+		if err := p.oldLog(ctx, got, &next); err != nil {
+			return err
+		}
+	}
+	if len(compareStream(want, got)) == 0 && next.MaxBytes == got.MaxBytes && next.Replicas == got.Replicas &&
+		maps.Equal(next.Metadata, got.Metadata) {
+		p.report.Unchanged = append(p.report.Unchanged, want.Name)
+		return nil
+	}
+	updated, err := p.js.UpdateStream(ctx, next)
+	if err != nil {
+		// What can't be changed in place (storage, retention, …) is named.
+		return errors.Join(append(compareStream(want, got), readError(err))...)
+	}
+	if err := errors.Join(compareStream(want, updated.CachedInfo().Config)...); err != nil {
+		return err
+	}
+	p.report.Updated = append(p.report.Updated, want.Name)
+	return nil
+}
+
+// repaired is the live configuration with everything that promises hang on put right; the rest stays as it is.
+func repaired(want, got jetstream.StreamConfig) jetstream.StreamConfig {
+	next := want
+	next.Description, next.MaxBytes, next.Replicas = got.Description, got.MaxBytes, got.Replicas
+	next.Placement, next.Compression, next.Duplicates = got.Placement, got.Compression, got.Duplicates
+	next.Metadata, next.MaxConsumers, next.FirstSeq = maps.Clone(got.Metadata), got.MaxConsumers, got.FirstSeq
+	next.MirrorDirect, next.Template = got.MirrorDirect, got.Template
+	next.DenyPurge = want.DenyPurge || got.DenyPurge // can't be taken back
+	return next
+}
+
+// newLog completes the configuration of a LOG that is about to be made.
+func (p *provisioner) newLog(ctx context.Context, want *jetstream.StreamConfig) error {
+	env := p.cfg.Env
+	if env == "" {
+		env = randomEnv()
+	}
+	want.Metadata = map[string]string{metadataEnv: env}
+	p.report.Env = env
+	room, err := p.room(ctx, *want)
+	if err != nil {
+		return err
+	}
+	want.MaxBytes, p.report.MaxBytes = room, room
+	return nil
+}
+
+// oldLog keeps the name and the size of a LOG that exists.
+func (p *provisioner) oldLog(ctx context.Context, got jetstream.StreamConfig, next *jetstream.StreamConfig) error {
+	env := got.Metadata[metadataEnv]
+	if env == "" { // somebody took it away; without PAYKIT_ENV objects made before would no longer be ours
+		if p.cfg.Env == "" {
+			return fmt.Errorf("the stream's metadata lack %s, the environment's name: set PAYKIT_ENV to what it was", metadataEnv)
+		}
+		env = p.cfg.Env
+		if next.Metadata == nil {
+			next.Metadata = map[string]string{}
+		}
+		next.Metadata[metadataEnv] = env
+	}
+	if err := checkEnv(p.cfg, env); err != nil {
+		return err
+	}
+	p.report.Env = env
+	switch {
+	case p.cfg.MaxBytes > 0:
+		next.MaxBytes = p.cfg.MaxBytes
+	case got.MaxBytes <= 0:
+		room, err := p.room(ctx, *next)
+		if err != nil {
+			return err
+		}
+		next.MaxBytes = room
+	}
+	p.report.MaxBytes = next.MaxBytes
+	return nil
+}
+
+// randomEnv is 80 random bits in lower-case letters and digits.
+func randomEnv() string {
+	var b [10]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	return "env_" + strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))
+}
+
+const (
+	roomMost  = 1 << 50 // 1 PiB: more than any server gives
+	roomLeast = 1 << 20
+)
+
+// room is how large the LOG is made: what was asked for, or 80 % of what the server still has to give.
+//
+// An account with a limit knows what is left of it; one without shares the server's, which only an administrator of the
+// whole server may ask for. But a reservation over it is refused, so a stream without messages finds it by halving.
+func (p *provisioner) room(ctx context.Context, want jetstream.StreamConfig) (int64, error) {
+	if p.cfg.MaxBytes > 0 {
+		return p.cfg.MaxBytes, nil
+	}
+	probe := jetstream.StreamConfig{
+		Name: want.Name + "_PROBE", Subjects: []string{p.cfg.Prefix + ".probe"}, Storage: want.Storage,
+		Replicas: want.Replicas, Discard: jetstream.DiscardNew, MaxBytes: roomLeast,
+	}
+	if _, err := p.js.CreateOrUpdateStream(ctx, probe); err != nil {
+		return 0, readError(err)
+	}
+	fits, refused := int64(roomLeast), int64(roomMost)
+	var err error
+	for refused-fits > max(fits/64, roomLeast) && err == nil {
+		middle := fits + (refused-fits)/2
+		if refused > 4*fits { // far off: go by powers
+			middle = fits * 4
+		}
+		probe.MaxBytes = middle
+		_, err = p.js.UpdateStream(ctx, probe)
+		var api *jetstream.APIError
+		switch {
+		case err == nil:
+			fits = middle
+		case errors.As(err, &api):
+			refused, err = middle, nil
+		}
+	}
+	if deleted := p.js.DeleteStream(ctx, probe.Name); deleted != nil && err == nil {
+		err = deleted
+	}
+	return fits / 10 * 8, readError(err)
+}
+
+func (p *provisioner) consumer(ctx context.Context, want consumerConfig) error {
+	name := want.stream + " consumer " + want.Durable
+	info, err := consumerInfo(ctx, p.js, want.stream, want.Durable)
+	switch {
+	case errors.Is(err, ErrNotProvisioned):
+		if _, err := p.js.CreateConsumer(ctx, want.stream, want.ConsumerConfig); err != nil {
+			return readError(err)
+		}
+		p.report.Created = append(p.report.Created, name)
+		return nil
+	case err != nil:
+		return err
+	}
+	weak := compareConsumer(want, info.Config)
+	if len(weak) == 0 {
+		p.report.Unchanged = append(p.report.Unchanged, name)
+		return nil
+	}
+	want.Replicas = info.Config.Replicas
+	updated, err := p.js.UpdateConsumer(ctx, want.stream, want.ConsumerConfig)
+	if err != nil {
+		return errors.Join(append(weak, readError(err))...)
+	}
+	if err := errors.Join(compareConsumer(want, updated.CachedInfo().Config)...); err != nil {
+		return err
+	}
+	p.report.Updated = append(p.report.Updated, name)
+	return nil
+}
+
+// rebuildLinks walks the LOG and puts back the links that are missing.
+func (l *Log) rebuildLinks(ctx context.Context) (int, error) {
+	have := map[string]bool{}
+	err := l.walk(ctx, l.stream(streamLinks), l.subject("link", "*", "*"), 1, func(m stored) (bool, error) {
+		have[m.Subject] = true
+		return true, nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	put := func(provider, object string, k Link) error {
+		subject := l.linkSubject(provider, object)
+		if provider == "" || object == "" || have[subject] {
+			return nil
+		}
+		have[subject] = true
+		n++
+		return l.PutLink(ctx, provider, object, k)
+	}
+	for _, filter := range []string{
+		l.subject("log", string(events.EntityProviderAccount), "*", "*", "*"),
+		l.subject("log", string(events.EntityCharge), "*", "*", "*"),
+	} {
+		err := l.walk(ctx, l.stream(streamLog), filter, 1, func(m stored) (bool, error) {
+			e, err := m.entry()
+			if err != nil {
+				return false, err
+			}
+			return true, l.putLinkOf(e.Event, put)
+		})
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// putLinkOf puts the link that an event implies: provider customer to customer, payment (else charge) to charge.
+func (l *Log) putLinkOf(ev *events.Event, put func(provider, object string, k Link) error) error {
+	if ev.Type == events.ProviderAccountLinked {
+		s := ev.Data.ProviderAccount
+		return put(s.ProviderID, s.ProviderCustomerID,
+			Link{Entity: events.EntityCustomer, ID: s.CustomerID, CustomerID: s.CustomerID})
+	}
+	if s := ev.Data.Charge; s != nil {
+		object := s.ProviderPaymentID
+		if object == "" {
+			object = s.ProviderChargeID
+		}
+		return put(s.ProviderID, object, Link{Entity: events.EntityCharge, ID: s.ID, CustomerID: s.CustomerID})
+	}
+	return nil
+}
