@@ -40,7 +40,7 @@ type Error struct {
 	Operation   string        // "payment_intents.create"
 	Code        string        // the provider's code, "resource_missing"
 	DeclineCode string        // with Declined
-	Param       string        // the parameter at fault, with Invalid
+	Param       string        // the parameter at fault, with Invalid; "customer" whenever it is the customer that is NotFound
 	Status      int           // HTTP status, 0 if no answer came
 	RequestID   string        // the provider's id of the request, for its support
 	RetryAfter  time.Duration // how long the provider asks to wait, 0 if it does not say
@@ -78,3 +78,18 @@ func ClassOf(err error) Class {
 	}
 	return InDoubt
 }
+
+// NoCustomer tells whether a call failed because the provider's customer does not exist (any more).
+func NoCustomer(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.NotFound && e.Param == "customer"
+}
+
+// What [Webhooks] refuses. All are the sender's fault; the first four mean that a delivery is not to be stored.
+var (
+	ErrBadSignature = errors.New("the delivery's signature is missing, unreadable or made with another secret")
+	ErrTooOld       = errors.New("the delivery was signed too long ago")
+	ErrTooEarly     = errors.New("the delivery was signed too far in the future")
+	ErrNotAnEvent   = errors.New("the delivery is not a JSON object with id and type")
+	ErrUnreadable   = errors.New("the delivery's object has not the shape of its type")
+)

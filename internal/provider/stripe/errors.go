@@ -1,0 +1,207 @@
+package stripe
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	stripego "github.com/stripe/stripe-go/v76"
+
+	"github.com/paykit-go/paykit/internal/provider"
+)
+
+// Codes of Stripe that change what an error means.
+const (
+	codeResourceMissing = "resource_missing"
+	codeUnexpectedState = "payment_intent_unexpected_state"
+)
+
+// The causes that stand in for texts which could quote a body.
+var (
+	errUnreadable = errors.New("the answer could not be read")
+	errBroken     = errors.New("the connection broke")
+)
+
+// watch is what can be known of a call beside stripe-go's error: whether it left this machine, and the answer's head.
+// Except for connected it belongs to the goroutine that makes the call.
+type watch struct {
+	connected atomic.Bool // a connection was there, so something may have been sent
+	status    int         // of the last answer, 0 if none came
+	header    http.Header
+}
+
+type watchKey struct{}
+
+func (w *watch) attach(ctx context.Context) context.Context {
+	ctx = context.WithValue(ctx, watchKey{}, w)
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { w.connected.Store(true) },
+	})
+}
+
+func (w *watch) requestID() string { return word(w.header.Get("Request-Id")) }
+
+// replayed tells whether Stripe gave the stored answer of an earlier request with this key: true then, perhaps not now.
+func (w *watch) replayed() bool { return w.header.Get("Idempotent-Replayed") == "true" }
+
+// watchTransport notes the head of each answer in the call's watch.
+type watchTransport struct{ base http.RoundTripper }
+
+func (t watchTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	res, err := t.base.RoundTrip(r)
+	if w, ok := r.Context().Value(watchKey{}).(*watch); ok && err == nil {
+		w.status, w.header = res.StatusCode, res.Header
+	}
+	return res, err
+}
+
+// classify is the one place that says what a failed call means. It lets nothing of Stripe's body through but codes,
+// the parameter's name and the request id: stripe-go's errors print the whole body, client secrets and e-mail included.
+//
+//	answer                                  write      read
+//	402                                     Declined   Declined
+//	400, 404 and other 4xx                  Invalid    Invalid
+//	… with Stripe-Should-Retry: true        Transient  Transient
+//	401, 403                                Blocked    Blocked
+//	409, 425, 429, 503                      Transient  Transient
+//	408, 424, 500, 502, 504, other 5xx      InDoubt    Transient
+//	not Stripe's JSON, any other status     InDoubt    Transient
+//	no answer, never connected              Transient  Transient
+//	no answer, cut off                      InDoubt    Transient
+//
+// 503 is Transient although a 503 could come after the call was carried out: it is repeated with its key, which is
+// right for both.
+func classify(operation string, write bool, err error, w *watch) *provider.Error {
+	if own, ok := errors.AsType[*provider.Error](err); ok {
+		return own
+	}
+	e := &provider.Error{Operation: operation, Status: w.status, RequestID: w.requestID(), RetryAfter: retryAfter(w.header)}
+	answer, ok := errors.AsType[*stripego.Error](err)
+	if !ok {
+		e.Err = cause(err, w)
+		switch {
+		case !write, w.status == http.StatusTooManyRequests, w.status == http.StatusServiceUnavailable:
+			e.Class = provider.Transient
+		case w.status == 0 && !w.connected.Load():
+			e.Class = provider.Transient
+		}
+		return e
+	}
+	e.Code, e.DeclineCode, e.Param = word(string(answer.Code)), word(string(answer.DeclineCode)), paramName(answer.Param)
+	if e.Code == "" && answer.Type == stripego.ErrorTypeIdempotency {
+		e.Code = string(answer.Type)
+	}
+	e.Class = classOfStatus(w.status, w.header.Get("Stripe-Should-Retry") == "true")
+	if e.Class == provider.InDoubt && !write {
+		e.Class = provider.Transient
+	}
+	if w.status == http.StatusNotFound || (e.Class == provider.Invalid && e.Code == codeResourceMissing) {
+		e.NotFound = true
+		if strings.HasPrefix(operation, "customers.") && (e.Param == "" || e.Param == "id") {
+			e.Param = "customer" // named by the path, Stripe calls it id
+		}
+	}
+	return e
+}
+
+func classOfStatus(status int, shouldRetry bool) provider.Class {
+	switch status {
+	case http.StatusPaymentRequired:
+		// Final even where Stripe says "retry": under the same key the same answer is stored.
+		return provider.Declined
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return provider.Blocked
+	case http.StatusConflict, http.StatusTooEarly, http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		return provider.Transient
+	case http.StatusRequestTimeout, http.StatusFailedDependency:
+		return provider.InDoubt
+	}
+	switch {
+	case status < 400 || status >= 500:
+		return provider.InDoubt
+	case shouldRetry:
+		return provider.Transient
+	}
+	return provider.Invalid
+}
+
+// cause keeps errors that come from this machine or from the network, whose texts quote no body, and replaces the rest.
+func cause(err error, w *watch) error {
+	if w.status != 0 {
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			return io.ErrUnexpectedEOF
+		}
+		return errUnreadable
+	}
+	for _, known := range []error{context.Canceled, context.DeadlineExceeded, io.EOF, io.ErrUnexpectedEOF} {
+		if errors.Is(err, known) {
+			return known
+		}
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return op
+	}
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
+		return dns
+	}
+	if no, ok := errors.AsType[syscall.Errno](err); ok {
+		return no
+	}
+	if ca, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return ca
+	}
+	return errBroken
+}
+
+// retryAfter reads how long to wait, as seconds or as a moment against the answer's own Date; 0 if it is not said.
+func retryAfter(h http.Header) time.Duration {
+	v := h.Get("Retry-After")
+	if s, err := strconv.Atoi(v); err == nil {
+		return min(max(time.Duration(s), 0), maxRetryAfter/time.Second) * time.Second
+	}
+	at, err := http.ParseTime(v)
+	if err != nil {
+		return 0
+	}
+	now, err := http.ParseTime(h.Get("Date"))
+	if err != nil {
+		return 0
+	}
+	return min(max(at.Sub(now), 0), maxRetryAfter)
+}
+
+// maxRetryAfter bounds what an answer can ask for.
+const maxRetryAfter = time.Hour
+
+// word lets through what can only be a code or an id; anything else could be a person's data.
+func word(s string) string {
+	if len(s) > 100 {
+		return ""
+	}
+	for _, c := range []byte(s) {
+		if c != '_' && (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') {
+			return ""
+		}
+	}
+	return s
+}
+
+// paramName lets through a parameter's name; of metadata not the key, which is the caller's own word.
+func paramName(s string) string {
+	if strings.HasPrefix(s, "metadata[") {
+		return "metadata"
+	}
+	if word(strings.NewReplacer("[", "_", "]", "_").Replace(s)) == "" {
+		return ""
+	}
+	return s
+}
