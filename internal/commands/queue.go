@@ -1,0 +1,214 @@
+package commands
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/paykit-go/paykit/internal/events"
+	"github.com/paykit-go/paykit/internal/events/eventlog"
+)
+
+const (
+	// maxFailures is how often a queued command may fail, not counting storage and connection, before it is set aside.
+	maxFailures = 5
+	retryFirst  = time.Second
+	retryMost   = time.Minute
+	// unknownVerb stands for a verb that is not worth keeping: it comes from outside and is stored for ever.
+	unknownVerb = "unknown"
+)
+
+// ConsumeQueue carries out the commands that apps left on <prefix>.cmd.<entity>.<verb> without waiting, until ctx ends.
+// Several processes may do so at once. Commands that name the same customer are carried out in the order in which they
+// were sent, unless one has to be tried again.
+//
+// A command that is refused becomes the event command.rejected; one that fails five times for a reason that is neither
+// storage nor connection becomes a dead letter; either way, and when it is done, its bytes are erased from the queue,
+// since they may hold an e-mail address. It returns the errors of [eventlog.Log.Consume].
+func ConsumeQueue(ctx context.Context, h *Handler) error {
+	q := &queue{h: h, failures: map[uint64]int{}}
+	return h.log.Consume(ctx, eventlog.ConsumerCommands, eventlog.ConsumeOptions{
+		Lane: q.lane, Handle: q.handle, Logger: h.cfg.Logger,
+	})
+}
+
+type queue struct {
+	h *Handler
+
+	mu       sync.Mutex
+	failures map[uint64]int // by sequence, of this process; guarded by mu
+}
+
+// lane keeps what one customer is named in together, and else what names the same charge or checkout.
+func (q *queue) lane(m eventlog.Message) string {
+	var named struct {
+		CustomerID  string `json:"customerId"`
+		ReferenceID string `json:"referenceId"`
+		ChargeID    string `json:"chargeId"`
+		CheckoutID  string `json:"checkoutId"`
+	}
+	if err := json.Unmarshal(m.Data, &named); err != nil {
+		return ""
+	}
+	switch {
+	case named.CustomerID != "":
+		return named.CustomerID
+	case named.ReferenceID != "":
+		return events.CustomerID(named.ReferenceID)
+	case named.ChargeID != "":
+		return named.ChargeID
+	}
+	return named.CheckoutID
+}
+
+// handle carries out one queued command. It is safe to be run again for the same message: the key, given or made from
+// the message's place in the stream, makes it the same command.
+func (q *queue) handle(ctx context.Context, m eventlog.Message) eventlog.Result {
+	verb := strings.TrimPrefix(m.Subject, q.h.log.Prefix()+".cmd.")
+	key, refusal := q.key(ctx, m)
+	id := events.CommandID(verb, key)
+	logger := q.h.cfg.Logger.With().Str("command_id", id).Str("command_type", safeVerb(verb)).Uint64("stream_seq", m.Sequence).Logger()
+	err := q.execute(ctx, verb, key, m.Data, refusal)
+	if refusal, final := refusalOf(err); final {
+		// A crash after this append and before the erasure delivers the command again, and it is refused again, which
+		// appends nothing.
+		logger.Info().Str("code", string(refusal.Code)).Msg("command rejected")
+		err = q.reject(ctx, id, verb, m.Data, *refusal)
+	}
+	switch {
+	case err == nil:
+		q.forget(m.Sequence)
+		return eventlog.Erase()
+	case temporary(err):
+		logger.Warn().Err(err).Int("attempt", m.Attempt).Msg("command waits for the event log")
+		return eventlog.Retry(backoff(m.Attempt))
+	}
+	failures := q.failed(m.Sequence)
+	if failures < maxFailures {
+		logger.Warn().Err(err).Int("attempt", failures).Msg("command failed")
+		return eventlog.Retry(backoff(failures))
+	}
+	// A crash after the burial and before the erasure delivers the command again; buried again it is the same letter.
+	if err := q.bury(ctx, id, m, err, failures); err != nil {
+		logger.Warn().Err(err).Msg("command not set aside")
+		return eventlog.Retry(retryMost)
+	}
+	logger.Error().Err(err).Int("attempt", failures).Msg("command set aside as a dead letter")
+	q.forget(m.Sequence)
+	return eventlog.Erase()
+}
+
+// key is the command's idempotency key: the sender's, or one made from where the message stands. With a refusal it is
+// the latter, so that the rejection has an id too.
+func (q *queue) key(ctx context.Context, m eventlog.Message) (string, *events.Error) {
+	key, refusal := keyOf(m.Header)
+	if refusal != nil || key == "" {
+		stream, created := q.h.log.CommandsCreated(ctx)
+		return events.QueuedCommandKey(stream, created, m.Sequence), refusal
+	}
+	return key, nil
+}
+
+// execute turns a panic into a failure that counts.
+func (q *queue) execute(ctx context.Context, verb, key string, body []byte, refusal *events.Error) (err error) {
+	if refusal != nil {
+		return refusal
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			q.h.cfg.Logger.Error().Str("command_type", safeVerb(verb)).Interface("panic", p).Msg("command panicked")
+			err = errPanicked
+		}
+	}()
+	_, err = q.h.Execute(ctx, verb, body, Meta{IdempotencyKey: key})
+	return err
+}
+
+// reject stores that the command was refused. Nothing of its body goes into the event: not even a name that it gave to
+// a field, unless that could be one of ours.
+func (q *queue) reject(ctx context.Context, id, verb string, body []byte, refusal events.Error) error {
+	if !fieldName.MatchString(refusal.Param) || personalData(refusal.Param) != "" {
+		refusal.Param = ""
+	}
+	ref, err := q.customerIn(ctx, body)
+	if err != nil {
+		return err
+	}
+	cause := events.Cause{Now: q.h.cfg.Now(), Source: source, CommandID: id, Customer: ref}
+	in := events.RejectCommand{ID: id, Type: safeVerb(verb), Error: refusal}
+	_, _, err = q.h.log.Update(ctx, events.EntityCommand, id, func(last *events.Event) (*events.Event, error) {
+		return events.DecideCommand(last, in, cause)
+	})
+	return err
+}
+
+// fieldName is what the name of a field, or of a header of ours, looks like.
+var fieldName = regexp.MustCompile(`^[A-Za-z][A-Za-z-]{0,39}$`)
+
+// customerIn finds the customer whom the refused body named, if there is one, so that the rejection shows among the
+// customer's events.
+func (q *queue) customerIn(ctx context.Context, body []byte) (events.CustomerRef, error) {
+	o, refusal := decode(body)
+	if refusal != nil {
+		return events.CustomerRef{}, nil
+	}
+	id, _ := o["customerId"].(string)
+	if reference, ok := o["referenceId"].(string); ok && id == "" {
+		id = events.CustomerID(reference)
+	}
+	e, err := q.h.log.Load(ctx, events.EntityCustomer, id)
+	if errors.Is(err, eventlog.ErrNotFound) {
+		return events.CustomerRef{}, nil
+	}
+	if err != nil {
+		return events.CustomerRef{}, fmt.Errorf("look for the customer: %w", err)
+	}
+	return e.Event.Data.Customer.Ref(), nil
+}
+
+// bury sets the command aside, with its body: the queue keeps nothing.
+func (q *queue) bury(ctx context.Context, id string, m eventlog.Message, cause error, failures int) error {
+	ref, err := q.customerIn(ctx, m.Data)
+	if err != nil {
+		return err
+	}
+	return q.h.log.Bury(ctx, eventlog.DeadLetter{
+		Stage: "commands", ID: id, CustomerID: ref.ID, Stream: m.Stream, Sequence: m.Sequence, Subject: m.Subject,
+		Body: m.Data, Reason: cause.Error(), Attempts: failures, At: events.Millis(q.h.cfg.Now()),
+	})
+}
+
+// failed counts a failure. The count is of this process and this run: a command that moves between processes is tried a
+// few times more, never for ever.
+func (q *queue) failed(sequence uint64) int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.failures[sequence]++
+	return q.failures[sequence]
+}
+
+func (q *queue) forget(sequence uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.failures, sequence)
+}
+
+// backoff is how long the n-th try waits for the next.
+func backoff(n int) time.Duration {
+	return min(retryFirst<<min(max(n-1, 0), 10), retryMost)
+}
+
+// safeVerb is the verb if it is one of ours or could be: letters and underscores around one dot.
+func safeVerb(verb string) string {
+	if verbShape.MatchString(verb) {
+		return verb
+	}
+	return unknownVerb
+}
+
+var verbShape = regexp.MustCompile(`^[a-z_]{1,40}\.[a-z_]{1,40}$`)
