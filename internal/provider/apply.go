@@ -47,6 +47,7 @@ type ApplierConfig struct {
 	// Deliveries about sessions and methods of a deleted customer or an unlinked account change nothing; our own
 	// answers do, or what is open could never be settled.
 	Source     string
+	Env        string // whose objects are ours; "" = the log's
 	Logger     zerolog.Logger
 	Now        func() time.Time      // nil = time.Now
 	Registerer prometheus.Registerer // nil = no metrics
@@ -67,6 +68,9 @@ type Applier struct {
 func NewApplier(log *eventlog.Log, cfg ApplierConfig) *Applier {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Env == "" {
+		cfg.Env = log.Env()
 	}
 	return &Applier{log: log, cfg: cfg, otherPayments: registered(cfg.Registerer, prometheus.NewCounterVec(
 		prometheus.CounterOpts{
@@ -116,10 +120,10 @@ func (a *Applier) cause(at sighting, customer events.CustomerRef) events.Cause {
 }
 
 // ours tells whether an object is marked as made by this environment; only then its other reserved metadata counts.
-func (a *Applier) ours(o events.Owner) bool { return o.Env != "" && o.Env == a.log.Env() }
+func (a *Applier) ours(o events.Owner) bool { return o.Env != "" && o.Env == a.cfg.Env }
 
 // foreign tells whether an object is marked as made by another environment.
-func (a *Applier) foreign(o events.Owner) bool { return o.Env != "" && o.Env != a.log.Env() }
+func (a *Applier) foreign(o events.Owner) bool { return o.Env != "" && o.Env != a.cfg.Env }
 
 // load gives an entity's last event, or a zero Entry if it has none. That there is none is believed only of the
 // stream's leader, because a replica may not have the event yet. An id that can't be ours finds nothing.

@@ -158,18 +158,21 @@ func (d *door) take(w http.ResponseWriter, r *http.Request, providerID string, h
 		return refused
 	}
 	log := d.cfg.Logger.With().Str("provider", providerID).Logger()
-	if err := hooks.Verify(body, r.Header, d.cfg.Now()); err != nil {
-		d.refusals.Warn().Str("provider", providerID).Err(err).Msg("delivery refused: signature")
-		return badSignature
+	err := hooks.Verify(body, r.Header, d.cfg.Now())
+	var delivery Delivery
+	if err == nil {
+		delivery, err = hooks.Decode(body)
 	}
-	if !named(body) {
-		d.refusals.Warn().Str("provider", providerID).Int("bytes", len(body)).Msg("delivery refused: no object with id and type")
+	switch {
+	case errors.Is(err, ErrNotAnEvent), err == nil && delivery.ID == "":
+		d.refusals.Warn().Str("provider", providerID).Int("bytes", len(body)).Msg("delivery refused: not an event")
 		return badBody
-	}
-	// What can't be decoded is stored all the same: it is signed, and a later version may understand it.
-	delivery, err := hooks.Decode(body)
-	if err != nil {
-		log.Warn().Err(err).Str("event_id", delivery.ID).Msg("delivery stored without being understood")
+	case errors.Is(err, ErrUnreadable):
+		// Stored all the same: it is signed, and a later version may understand it.
+		log.Warn().Err(err).Str("event_id", delivery.ID).Msg("delivery not understood")
+	case err != nil:
+		d.refusals.Warn().Str("provider", providerID).Err(err).Msg("delivery refused")
+		return badSignature
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), d.cfg.StoreTimeout)
 	defer cancel()
@@ -194,12 +197,9 @@ func (d *door) take(w http.ResponseWriter, r *http.Request, providerID string, h
 }
 
 // StoreDelivery appends a delivery to INBOX, once: false says that it was there. The webhook door and the backfill use
-// the same guard, so a delivery that comes both ways is stored once. An unreadable delivery has the id that its body
-// names.
+// the same guard, so a delivery that comes both ways is stored once. Its errors are eventlog's: ErrStorageFull,
+// ErrUnavailable, UnknownError, ErrTooLarge.
 func StoreDelivery(ctx context.Context, log *eventlog.Log, providerID string, d Delivery, body []byte) (bool, error) {
-	if d.ID == "" {
-		d.ID, _ = name(body)
-	}
 	header := map[string]string{}
 	if d.APIVersion != "" {
 		header[headerAPIVersion] = d.APIVersion
@@ -241,23 +241,6 @@ func (d *door) read(w http.ResponseWriter, r *http.Request) ([]byte, verdict) {
 		return nil, tooSlow
 	}
 	return nil, badRead
-}
-
-// named tells whether a body is a JSON object with an id and a type.
-func named(body []byte) bool {
-	id, typ := name(body)
-	return id != "" && typ != ""
-}
-
-func name(body []byte) (id, typ string) {
-	var envelope struct {
-		ID   string `json:"id"`
-		Type string `json:"type"`
-	}
-	if err := json.Unmarshal(body, &envelope); err != nil {
-		return "", ""
-	}
-	return envelope.ID, envelope.Type
 }
 
 // label is a provider's name in metrics: only configured ones, or anyone could make new series.

@@ -18,6 +18,7 @@ import (
 
 // NormalizerConfig says how deliveries are turned into events. The zero value is good.
 type NormalizerConfig struct {
+	Env    string // whose objects are ours; "" = the log's
 	Logger zerolog.Logger
 	Now    func() time.Time // nil = time.Now
 	Lanes  int              // how many deliveries are worked on at once; 0 = 32
@@ -37,13 +38,17 @@ type Normalizer struct {
 	cfg      NormalizerConfig
 	results  *prometheus.CounterVec
 
+	retryFirst time.Duration       // first wait after a failure; doubled with each
+	parkFirst  time.Duration       // first wait for an owner; doubled with each
+	onResult   func(result string) // tells tests what became of a delivery
+
 	mu       sync.Mutex
 	failures map[uint64]int // by sequence in INBOX: failures that are not the storage's; guarded by mu
 }
 
 const (
 	deliveryTimeout = 30 * time.Second // for one delivery; each request within has a limit of its own
-	parkFirst       = time.Second
+	firstWait       = time.Second
 	parkMost        = time.Hour
 	parkLife        = 24 * time.Hour // how long after it was stored a report waits for its owner
 	retryMost       = 30 * time.Second
@@ -61,8 +66,9 @@ func NewNormalizer(log *eventlog.Log, webhooks map[string]Webhooks, cfg Normaliz
 	}
 	n := &Normalizer{
 		log: log, webhooks: map[string]Webhooks{}, ids: map[string]string{}, cfg: cfg, failures: map[uint64]int{},
+		retryFirst: firstWait, parkFirst: firstWait, onResult: func(string) {},
 		applier: NewApplier(log, ApplierConfig{
-			Source: SourceIngest, Logger: cfg.Logger, Now: cfg.Now, Registerer: cfg.Registerer,
+			Source: SourceIngest, Env: cfg.Env, Logger: cfg.Logger, Now: cfg.Now, Registerer: cfg.Registerer,
 		}),
 		results: registered(cfg.Registerer, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "paykit_normalizer_deliveries_total",
@@ -130,7 +136,7 @@ func (n *Normalizer) handle(ctx context.Context, m eventlog.Message) eventlog.Re
 	case eventlog.IsUnavailable(err), ctx.Err() != nil:
 		w.log.Warn().Err(err).Msg("delivery waits for the storage")
 		n.count(w, "waiting")
-		return eventlog.Retry(growing(time.Second, retryMost, m.Attempt))
+		return eventlog.Retry(growing(n.retryFirst, retryMost, m.Attempt))
 	}
 	if errors.Is(err, errUndecodable) {
 		return n.bury(ctx, w, err) // another attempt reads the same bytes
@@ -140,7 +146,7 @@ func (n *Normalizer) handle(ctx context.Context, m eventlog.Message) eventlog.Re
 	}
 	w.log.Warn().Err(err).Msg("delivery failed, will be tried again")
 	n.count(w, "failed")
-	return eventlog.Retry(growing(time.Second, retryMost, m.Attempt))
+	return eventlog.Retry(growing(n.retryFirst, retryMost, m.Attempt))
 }
 
 var errUndecodable = errors.New("the delivery can't be read")
@@ -212,7 +218,7 @@ func (n *Normalizer) finish(ctx context.Context, w *work, result string) eventlo
 	if err != nil {
 		w.log.Warn().Err(err).Msg("delivery waits for the storage")
 		n.count(w, "waiting")
-		return eventlog.Retry(growing(time.Second, retryMost, w.Attempt))
+		return eventlog.Retry(growing(n.retryFirst, retryMost, w.Attempt))
 	}
 	n.forget(w.Sequence)
 	n.count(w, result)
@@ -247,7 +253,7 @@ func (n *Normalizer) park(ctx context.Context, w *work) eventlog.Result {
 	}
 	n.count(w, "parked")
 	w.log.Debug().Msg("delivery parked: its owner is not known yet")
-	return eventlog.Retry(min(growing(parkFirst, parkMost, w.Attempt), max(left, parkFirst)))
+	return eventlog.Retry(min(growing(n.parkFirst, parkMost, w.Attempt), max(left, n.parkFirst)))
 }
 
 // bury sets a delivery aside with the reason. A crash between the dead letter and the acknowledgement leaves both: the
@@ -256,7 +262,7 @@ func (n *Normalizer) bury(ctx context.Context, w *work, cause error) eventlog.Re
 	reason := cause.Error()
 	id := w.delivery.ID
 	if id == "" {
-		id, _ = name(w.Data)
+		_, id, _ = inboxTokens(w.Subject)
 	}
 	owner := ""
 	if w.providerID != "" {
@@ -270,7 +276,7 @@ func (n *Normalizer) bury(ctx context.Context, w *work, cause error) eventlog.Re
 	if err != nil {
 		w.log.Warn().Err(err).Msg("dead letter not stored, the delivery will be tried again")
 		n.count(w, "waiting")
-		return eventlog.Retry(growing(time.Second, retryMost, w.Attempt))
+		return eventlog.Retry(growing(n.retryFirst, retryMost, w.Attempt))
 	}
 	w.log.Error().Err(cause).Msg("delivery set aside as a dead letter")
 	return n.finish(ctx, w, "buried")
@@ -296,6 +302,7 @@ func (n *Normalizer) count(w *work, result string) {
 		provider = "unknown"
 	}
 	n.results.WithLabelValues(provider, result).Inc()
+	n.onResult(result)
 }
 
 // growing doubles from first with each attempt, up to most.
