@@ -1,0 +1,203 @@
+package e2e_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/paykit-go/paykit"
+)
+
+const (
+	card4242       = "4242424242424242"
+	cardFailsLater = "4000000000000341"
+	webhookSecret  = "whsec_e2e"
+)
+
+// system is PayKit as it runs on servers: a NATS server, the sandbox and the three processes.
+type system struct {
+	t       *testing.T
+	dir     string
+	natsURL string
+	sandbox string
+	ingest  string // HTTP
+	worker  string
+	views   string
+
+	nats, sb, in, wk, pr *process
+}
+
+// newSystem starts all of it and waits until it is ready.
+func newSystem(t *testing.T) *system {
+	t.Helper()
+	s := &system{t: t, dir: t.TempDir()}
+	natsPort := freePort(t)
+	s.natsURL = fmt.Sprintf("nats://127.0.0.1:%d", natsPort)
+	s.sandbox = fmt.Sprintf("http://127.0.0.1:%d", freePort(t))
+	s.ingest = fmt.Sprintf("http://127.0.0.1:%d", freePort(t))
+	s.worker = fmt.Sprintf("http://127.0.0.1:%d", freePort(t))
+	s.views = fmt.Sprintf("http://127.0.0.1:%d", freePort(t))
+	conf := filepath.Join(s.dir, "nats.conf")
+	text := fmt.Sprintf("listen: 127.0.0.1:%d\nmax_payload: 2MB\njetstream { store_dir: %q, sync_interval: always }\n", natsPort, filepath.Join(s.dir, "nats"))
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.nats = start(t, nil, "nats-server", "-c", conf)
+	eventually(t, "provisioned", 20*time.Second, func() bool {
+		p := start(t, s.env(), "paykit", "provision")
+		return p.status(20*time.Second) == 0
+	})
+	s.sb = start(t, nil, "paykit", "sandbox", "--sandbox-port", port(s.sandbox))
+	s.sb.awaitHTTP(s.sandbox + "/_sandbox/ledger")
+	secret := s.addWebhook(s.ingest + "/webhooks/stripe")
+	s.in = start(t, append(s.env(), "PAYKIT_HTTP_ADDR="+host(s.ingest), "STRIPE_WEBHOOK_SECRETS="+webhookSecret+","+secret), "ingest")
+	s.startWorker()
+	s.startProjector()
+	s.in.awaitHTTP(s.ingest + "/readyz")
+	s.wk.awaitHTTP(s.worker + "/readyz")
+	s.pr.awaitHTTP(s.views + "/readyz")
+	return s
+}
+
+func (s *system) env() []string { return []string{"NATS_URL=" + s.natsURL} }
+
+func (s *system) startWorker() {
+	s.wk = start(s.t, append(s.env(), "PAYKIT_HTTP_ADDR="+host(s.worker), "STRIPE_API_KEY=sk_test_e2e", "STRIPE_API_BASE="+s.sandbox), "worker")
+}
+
+func (s *system) startProjector() {
+	s.pr = start(s.t, append(s.env(), "PAYKIT_HTTP_ADDR="+host(s.views), "PAYKIT_DATA_DIR="+filepath.Join(s.dir, "views")), "projector")
+}
+
+// addWebhook makes an endpoint as an app would on Stripe, and gives its signing secret.
+func (s *system) addWebhook(url string) string {
+	s.t.Helper()
+	status, body := post(s.t, s.sandbox+"/v1/webhook_endpoints", "url="+url+"&enabled_events[]=*",
+		"Authorization", "Bearer sk_test_e2e", "Content-Type", "application/x-www-form-urlencoded")
+	var endpoint struct{ Secret string }
+	if err := json.Unmarshal([]byte(body), &endpoint); err != nil || status != 200 || endpoint.Secret == "" {
+		s.t.Fatalf("webhook endpoint: %d %s", status, body)
+	}
+	return endpoint.Secret
+}
+
+func (s *system) client() *paykit.Client {
+	s.t.Helper()
+	pk, err := paykit.Connect(s.t.Context(), s.natsURL)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(pk.Close)
+	return pk
+}
+
+// pay does what the hosted page's form does.
+func (s *system) pay(session, card string) (status int, body string) {
+	s.t.Helper()
+	return post(s.t, s.sandbox+"/_sandbox/checkout/"+session+"/complete", `{"card":"`+card+`"}`, "Content-Type", "application/json")
+}
+
+// saved makes a customer with a saved card.
+func (s *system) saved(pk *paykit.Client, reference, card string) (customerID, methodID string) {
+	s.t.Helper()
+	customer, err := pk.Customer.Sync(s.t.Context(), paykit.CustomerSync{ReferenceID: reference, Email: reference + "@example.com"})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	setup, err := pk.PaymentMethod.Attach(s.t.Context(), paykit.PaymentMethodAttach{CustomerID: customer.ID, ReturnURL: "https://app.example.com/back"}, paykit.WithWait(20*time.Second))
+	if err != nil || setup.URL == "" {
+		s.t.Fatalf("attach: %+v, %v", setup, err)
+	}
+	if status, body := s.pay(setup.ProviderSessionID, card); status != 200 {
+		s.t.Fatalf("setup: %d %s", status, body)
+	}
+	eventually(s.t, "the card is saved", 20*time.Second, func() bool {
+		list, err := pk.PaymentMethod.List(s.t.Context(), paykit.PaymentMethodList{CustomerID: customer.ID})
+		if err == nil && len(list.Items) == 1 {
+			methodID = list.Items[0].ID
+		}
+		return methodID != ""
+	})
+	return customer.ID, methodID
+}
+
+// ledgerPayment is one payment in the sandbox's books.
+type ledgerPayment struct {
+	ID             string
+	Amount         int64
+	Status         string
+	Captures       int
+	AmountRefunded int64
+	Metadata       map[string]string
+}
+
+func (s *system) ledger() []ledgerPayment {
+	s.t.Helper()
+	_, body := get(s.t, s.sandbox+"/_sandbox/ledger")
+	var l struct{ Payments []ledgerPayment }
+	if err := json.Unmarshal([]byte(body), &l); err != nil {
+		s.t.Fatalf("ledger: %v: %s", err, body)
+	}
+	return l.Payments
+}
+
+// captures is how often money was taken for a charge.
+func (s *system) captures(chargeID string) int {
+	n := 0
+	for _, p := range s.ledger() {
+		if p.Metadata["paykit_charge"] == chargeID {
+			n += p.Captures
+		}
+	}
+	return n
+}
+
+func host(url string) string { return strings.TrimPrefix(url, "http://") }
+func port(url string) string { return url[strings.LastIndexByte(url, ':')+1:] }
+
+// digest is what `paykit rebuild` prints.
+type digest struct {
+	Digest   string
+	Sequence uint64
+	Rows     map[string]int
+}
+
+// rebuild builds the views anew in a folder of their own.
+func (s *system) rebuild() digest {
+	s.t.Helper()
+	p := start(s.t, append(s.env(), "PAYKIT_DATA_DIR="+s.t.TempDir()), "paykit", "rebuild", "-o", "json")
+	if status := p.status(30 * time.Second); status != 0 {
+		s.t.Fatalf("rebuild: status %d: %s", status, p.out)
+	}
+	var d digest
+	if err := json.Unmarshal([]byte(p.out.String()), &d); err != nil {
+		s.t.Fatalf("rebuild printed %s: %v", p.out, err)
+	}
+	return d
+}
+
+// collect subscribes under a name and gives what arrives until the test ends.
+func (s *system) collect(pk *paykit.Client, name string) <-chan paykit.Event {
+	s.t.Helper()
+	ch := make(chan paykit.Event, 1000)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(s.t.Context()))
+	done := make(chan error, 1)
+	go func() {
+		done <- pk.Subscribe(ctx, name, paykit.Handlers{Any: func(_ context.Context, e paykit.Event) error {
+			ch <- e
+			return nil
+		}}, paykit.FromBeginning())
+	}()
+	s.t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			s.t.Errorf("subscribe: %v", err)
+		}
+	})
+	return ch
+}
