@@ -88,7 +88,7 @@ func (l *Log) publish(ctx context.Context, stream, subject string, body []byte, 
 	if err := l.connected(ctx); err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
+	ctx, cancel := context.WithTimeout(ctx, l.patience)
 	defer cancel()
 	ack, err := l.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: body, Header: nats.Header{}},
 		jetstream.WithExpectStream(stream), jetstream.WithExpectLastSequenceForSubject(last, filter))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -111,11 +112,11 @@ func (l *Log) Consume(ctx context.Context, consumer ConsumerName, o ConsumeOptio
 		work.heartbeat(beat)
 	}()
 	err = l.pull(ctx, cons, config, work, active)
-	if o.OnActive != nil {
-		active.set(false)
-	}
 	work.drain()
 	<-heart
+	if active.set(false) && config.PriorityPolicy == jetstream.PriorityPolicyPinned {
+		l.unpin(ctx, stream, consumer)
+	}
 	if err != nil {
 		return fmt.Errorf("consume %s: %w", consumer, err)
 	}
@@ -159,9 +160,15 @@ func (l *Log) pull(ctx context.Context, cons jetstream.Consumer, config jetstrea
 	case <-ctx.Done():
 	case <-cc.Closed():
 	}
-	// What was delivered already still comes through and is handed back by the lanes, which are closed by now.
+	// What was delivered already still comes through and is handed back by the lanes. Without a connection the client would
+	// wait for it too long.
 	cc.Drain()
-	<-cc.Closed()
+	bound := time.NewTimer(drainCut)
+	defer bound.Stop()
+	select {
+	case <-cc.Closed():
+	case <-bound.C:
+	}
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -176,17 +183,34 @@ func (l *Log) pull(ctx context.Context, cons jetstream.Consumer, config jetstrea
 	}
 }
 
-// activity tells changes only. It is used by one goroutine at a time: the subscription's, then Consume's own.
+// unpin lets a stand-by take over at once and not only when the pin has run out; best effort.
+func (l *Log) unpin(ctx context.Context, stream string, consumer ConsumerName) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainCut)
+	defer cancel()
+	s, err := l.js.Stream(ctx, stream)
+	if err == nil {
+		err = s.UnpinConsumer(ctx, string(consumer), pinnedGroup)
+	}
+	if err != nil {
+		l.cfg.Logger.Debug().Err(err).Str("consumer", string(consumer)).Msg("pin not given back")
+	}
+}
+
+// activity tells changes only.
 type activity struct {
+	mu  sync.Mutex
 	on  func(bool)
 	now bool
 }
 
-func (a *activity) set(active bool) {
-	if a.now != active {
-		a.now = active
-		if a.on != nil {
-			a.on(active)
-		}
+// set answers what was before.
+func (a *activity) set(active bool) (before bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	before = a.now
+	a.now = active
+	if before != active && a.on != nil {
+		a.on(active)
 	}
+	return before
 }

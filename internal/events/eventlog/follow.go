@@ -24,6 +24,7 @@ const (
 	followWait     = 50 * time.Millisecond
 	followBuffer   = 4000
 	followBytes    = 32 << 20
+	followInactive = 30 * time.Second // then the server forgets a reader that went away
 	reconnectFirst = 50 * time.Millisecond
 	reconnectMost  = 2 * time.Second
 )
@@ -96,14 +97,20 @@ func (f *follower) run(ctx context.Context) error {
 
 // received is one message on its way from the consumer's callback to the batch.
 type received struct {
-	entry   Entry
-	pending uint64
-	err     error
+	entry    Entry
+	delivery uint64 // counts what the server sent
+	pending  uint64
+	err      error
 }
 
+// consume reads from f.next on until something goes wrong. The client library's own ordered consumer would start again
+// by itself, but holds a lock over requests to a server that may be down, so that it can't be stopped in time.
 func (f *follower) consume(ctx context.Context) error {
-	cons, err := f.l.js.OrderedConsumer(ctx, f.l.stream(streamLog), jetstream.OrderedConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: f.next, MaxResetAttempts: 1,
+	create, done := context.WithTimeout(ctx, requestTimeout)
+	defer done()
+	cons, err := f.l.js.CreateConsumer(create, f.l.stream(streamLog), jetstream.ConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: f.next, AckPolicy: jetstream.AckNonePolicy,
+		MemoryStorage: true, Replicas: 1, InactiveThreshold: followInactive,
 	})
 	if err != nil {
 		return fmt.Errorf("%w: %w", errInterrupted, err)
@@ -144,12 +151,13 @@ func decodeReceived(msg jetstream.Msg) received {
 	}
 	e, err := stored{Subject: msg.Subject(), Sequence: meta.Sequence.Stream, Data: msg.Data()}.entry()
 	e.Sequence = meta.Sequence.Stream
-	return received{entry: e, pending: meta.NumPending, err: err}
+	return received{entry: e, delivery: meta.Sequence.Consumer, pending: meta.NumPending, err: err}
 }
 
 // collect puts messages together until a batch is full, 50 ms old or the LOG's last.
 func (f *follower) collect(ctx context.Context, messages <-chan received, failed <-chan error) error {
 	var b Batch
+	var delivered uint64
 	flush := time.NewTimer(time.Hour)
 	defer flush.Stop()
 	hand := func() error {
@@ -176,11 +184,12 @@ func (f *follower) collect(ctx context.Context, messages <-chan received, failed
 				return err
 			}
 		case m := <-messages:
+			delivered++
 			want := f.next + uint64(len(b.Entries))
 			switch {
-			case m.entry.Sequence != 0 && m.entry.Sequence < want:
-				continue // seen before the consumer was made anew
-			case m.entry.Sequence > want:
+			case m.delivery != 0 && m.delivery != delivered:
+				m.err = fmt.Errorf("%w: a delivery was lost", errInterrupted)
+			case m.entry.Sequence != 0 && m.entry.Sequence != want:
 				m.err = &GapError{Want: want, Got: m.entry.Sequence}
 			}
 			if m.err != nil {

@@ -37,7 +37,7 @@ func (l *Log) StoreDelivery(ctx context.Context, d Delivery) (stored bool, err e
 	if err := l.connected(ctx); err != nil {
 		return false, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
+	ctx, cancel := context.WithTimeout(ctx, l.patience)
 	defer cancel()
 	msg := &nats.Msg{Subject: subject, Data: d.Body, Header: nats.Header{}}
 	for k, v := range d.Header {

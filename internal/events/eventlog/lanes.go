@@ -24,6 +24,7 @@ type lanes struct {
 	wg     sync.WaitGroup
 
 	mu     sync.Mutex
+	over   bool // no more is taken in
 	queues map[string][]*item
 	inHand map[uint64]*item // by stream sequence
 }
@@ -82,19 +83,22 @@ func (w *lanes) add(msg jetstream.Msg) {
 	}
 	key := w.o.Lane(it.m)
 	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.over {
+		<-w.room
+		w.reply(it, nak(msg, 0))
+		return
+	}
 	w.inHand[it.m.Sequence] = it
 	queue, running := w.queues[key]
 	w.queues[key] = append(queue, it)
 	if !running {
-		w.wg.Add(1)
-		go w.run(key)
+		w.wg.Go(func() { w.run(key) })
 	}
-	w.mu.Unlock()
 }
 
 // run works on one lane until it is empty.
 func (w *lanes) run(key string) {
-	defer w.wg.Done()
 	for {
 		w.mu.Lock()
 		queue := w.queues[key]
@@ -149,8 +153,7 @@ func (w *lanes) current(it *item) jetstream.Msg {
 	return it.msg
 }
 
-// answer tells the server what became of the message. A lost answer leads to another delivery, which handlers are made
-// for; so the errors are worth no more than a line in the log.
+// answer tells the server what became of the message.
 func (w *lanes) answer(it *item, r Result) {
 	msg := w.current(it)
 	var err error
@@ -169,15 +172,16 @@ func (w *lanes) answer(it *item, r Result) {
 			err = msg.Ack()
 		}
 	}
-	if err != nil {
-		w.o.Logger.Warn().Err(err).Str("stream", it.m.Stream).Uint64("stream_seq", it.m.Sequence).Msg("message not answered")
-	}
+	w.reply(it, err)
 }
 
 // handBack lets another process have the message at once.
-func (w *lanes) handBack(it *item) {
-	if err := nak(w.current(it), 0); err != nil {
-		w.o.Logger.Warn().Err(err).Uint64("stream_seq", it.m.Sequence).Msg("message not handed back")
+func (w *lanes) handBack(it *item) { w.reply(it, nak(w.current(it), 0)) }
+
+// reply logs an answer that could not be sent. It leads to another delivery, which handlers are made for.
+func (w *lanes) reply(it *item, err error) {
+	if err != nil {
+		w.o.Logger.Warn().Err(err).Str("stream", it.m.Stream).Uint64("stream_seq", it.m.Sequence).Msg("message not answered")
 	}
 }
 
@@ -216,6 +220,9 @@ func (w *lanes) heartbeat(every time.Duration) {
 func (w *lanes) drain() {
 	defer close(w.beats)
 	defer w.cancel()
+	w.mu.Lock()
+	w.over = true
+	w.mu.Unlock()
 	done := make(chan struct{})
 	go func() {
 		w.wg.Wait()

@@ -47,9 +47,10 @@ type Log struct {
 	nc       *nats.Conn
 	js       jetstream.JetStream
 	env      string
-	created  time.Time // of the LOG
-	commands time.Time // when COMMANDS was created
-	leader   bool      // the LOG is replicated: a direct get may be answered by one that lags behind
+	created  time.Time     // of the LOG
+	commands time.Time     // when COMMANDS was created
+	patience time.Duration // for one write's acknowledgement
+	leader   bool          // the LOG is replicated: a direct get may be answered by one that lags behind
 }
 
 // Entry is a stored event: where it stands and its bytes.
@@ -84,7 +85,7 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the event log: %w", err)
 	}
-	l := &Log{cfg: cfg, nc: nc, js: js}
+	l := &Log{cfg: cfg, nc: nc, js: js, patience: appendTimeout}
 	for _, want := range streams(cfg) {
 		info, err := streamInfo(ctx, js, want.Name)
 		if err != nil {
