@@ -1,0 +1,131 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+const (
+	backfillEvery   = 5 * time.Minute
+	backfillOverlap = time.Hour           // what the provider lists late
+	backfillReach   = 30 * 24 * time.Hour // Stripe lists events for 30 days: https://docs.stripe.com/api/events
+)
+
+// backfillMemory remembers which deliveries the last reading of each provider's list has seen stored, so that the
+// overlap of two readings is not written to the INBOX only to be refused there.
+type backfillMemory struct {
+	mu   sync.Mutex
+	seen map[string]map[string]struct{} // guarded by mu, by provider and delivery id
+}
+
+// backfillLoop fetches deliveries that never arrived, while this worker is the active one.
+func (w *Worker) backfillLoop(ctx context.Context) error {
+	ticker := time.NewTicker(w.cfg.BackfillEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		if !w.active.Load() {
+			continue
+		}
+		if err := w.Backfill(ctx); err != nil && ctx.Err() == nil {
+			w.cfg.Logger.Warn().Err(err).Msg("backfill incomplete, goes on at the next")
+		}
+	}
+}
+
+// Backfill reads every provider's list of deliveries once, from an hour before the start of its last complete reading,
+// and stores what is not in the INBOX yet. It is run every few minutes by [Worker.Run].
+func (w *Worker) Backfill(ctx context.Context) error {
+	w.backfill.mu.Lock()
+	defer w.backfill.mu.Unlock()
+	var errs []error
+	for _, id := range w.providerIDs() {
+		if hooks, ok := w.cfg.Webhooks[id]; ok {
+			errs = append(errs, w.backfillFrom(ctx, w.providers[id], hooks))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (w *Worker) backfillFrom(ctx context.Context, p *guardedAPI, hooks Webhooks) error {
+	started := w.cfg.Now()
+	since, err := w.backfillSince(ctx, p.id, started)
+	if err != nil {
+		return err
+	}
+	seen := w.backfill.seen[p.id]
+	next := map[string]struct{}{}
+	err = p.ListDeliveries(ctx, since, func(body []byte) error {
+		d, err := hooks.Decode(body)
+		if err != nil && (d.ID == "" || !errors.Is(err, ErrUnreadable)) {
+			w.cfg.Logger.Warn().Err(err).Str("provider", p.id).Msg("a listed delivery is no event")
+			return nil
+		}
+		if _, ok := seen[d.ID]; !ok {
+			if err := w.backfillOne(ctx, p.id, d, body); err != nil {
+				return err
+			}
+		}
+		next[d.ID] = struct{}{}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("backfill of %s: %w", p.id, err)
+	}
+	// A crash right before leaves the deliveries stored and the mark where it was: they are listed once more, and the
+	// INBOX refuses them.
+	if err := w.log.SetBackfillMark(ctx, p.id, started); err != nil {
+		return fmt.Errorf("backfill of %s: %w", p.id, err)
+	}
+	if w.backfill.seen == nil {
+		w.backfill.seen = map[string]map[string]struct{}{}
+	}
+	w.backfill.seen[p.id] = next
+	return nil
+}
+
+// backfillSince is from when on a provider's list is read.
+func (w *Worker) backfillSince(ctx context.Context, providerID string, now time.Time) (time.Time, error) {
+	mark, err := w.log.BackfillMark(ctx, providerID)
+	if err == nil && mark.IsZero() {
+		info, infoErr := w.log.Info(ctx)
+		mark, err = info.Created, infoErr
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("backfill mark of %s: %w", providerID, err)
+	}
+	since := mark.Add(-backfillOverlap)
+	if oldest := now.Add(-backfillReach); since.Before(oldest) {
+		since = oldest
+	}
+	return since, nil
+}
+
+// backfillOne stores a delivery unless it is there or its owner must be forgotten.
+func (w *Worker) backfillOne(ctx context.Context, providerID string, d Delivery, body []byte) error {
+	owner, err := w.applier.OwnerOf(ctx, providerID, d)
+	if err != nil {
+		return err
+	}
+	erasable, err := w.applier.Erasable(ctx, providerID, owner, d.CustomerID)
+	if err != nil || erasable {
+		return err
+	}
+	stored, err := StoreDelivery(ctx, w.log, providerID, d, body)
+	if err != nil {
+		return fmt.Errorf("store delivery %s: %w", d.ID, err)
+	}
+	if stored {
+		w.metrics.backfill.WithLabelValues(providerID).Inc()
+		w.cfg.Logger.Info().Str("provider", providerID).Str("delivery", d.ID).Str("type", d.Type).
+			Str("customer_id", owner).Msg("missing delivery fetched")
+	}
+	return nil
+}

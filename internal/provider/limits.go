@@ -1,0 +1,314 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sony/gobreaker/v2"
+	"golang.org/x/time/rate"
+
+	"github.com/paykit-go/paykit/internal/events"
+)
+
+const (
+	defaultRate = 80 // calls a second; Stripe allows 100 in live mode: https://docs.stripe.com/rate-limits
+	burstShare  = 8  // a burst is an eighth of a second's calls, so that no second holds more than rate and burst
+	tripAfter   = 10 // failures in a row that open the breaker
+	openFor     = 5 * time.Second
+	blockedFor  = 30 * time.Second
+)
+
+// guardedAPI is one provider's API behind what all its callers share: a token bucket, a breaker that gives a failing
+// provider a rest, and the memory that its credentials are refused. Calls may run at once.
+type guardedAPI struct {
+	id      string
+	api     API
+	limiter *rate.Limiter
+	breaker *gobreaker.CircuitBreaker[struct{}]
+	metrics *workerMetrics
+	now     func() time.Time
+
+	mu      sync.Mutex
+	blocked *Error    // guarded by mu: the last answer that refused our credentials, nil when they work
+	until   time.Time // guarded by mu: no call before
+}
+
+func newGuardedAPI(id string, api API, perSecond float64, metrics *workerMetrics, now func() time.Time) *guardedAPI {
+	if perSecond <= 0 {
+		perSecond = defaultRate
+	}
+	return &guardedAPI{
+		id: id, api: api, metrics: metrics, now: now,
+		limiter: rate.NewLimiter(rate.Limit(perSecond), max(1, int(perSecond)/burstShare)),
+		breaker: gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
+			Name: id, MaxRequests: 3, Timeout: openFor,
+			ReadyToTrip:  func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= tripAfter },
+			IsSuccessful: func(err error) bool { return !providerFailing(err) },
+			IsExcluded:   func(err error) bool { return errors.Is(err, context.Canceled) },
+		}),
+	}
+}
+
+// providerFailing tells whether an error says that the provider itself is in trouble. What it refuses, for whatever
+// reason, it answers; being asked to slow down is the token bucket's business.
+func providerFailing(err error) bool {
+	if err == nil {
+		return false
+	}
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
+		return true
+	}
+	return (e.Class == InDoubt || e.Class == Transient) && (e.Status == 0 || e.Status >= 500)
+}
+
+// ready says why no call will work, nil if nothing is known against it.
+func (g *guardedAPI) ready() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.blocked == nil {
+		return nil
+	}
+	return fmt.Errorf("provider %s refuses our credentials: %w", g.id, g.blocked)
+}
+
+// halted is the answer to a call while the credentials are known to be refused. One call in a while goes through, to
+// see whether they are accepted again.
+func (g *guardedAPI) halted(operation string) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.blocked == nil || !g.now().Before(g.until) {
+		return nil
+	}
+	return &Error{
+		Class: Blocked, Operation: operation, Code: g.blocked.Code, Status: g.blocked.Status,
+		RetryAfter: g.until.Sub(g.now()),
+	}
+}
+
+// note remembers what an answer says about our credentials.
+func (g *guardedAPI) note(err error) {
+	e, isError := errors.AsType[*Error](err)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case err == nil, isError && e.Status != 0 && e.Class != Blocked:
+		g.blocked = nil
+	case isError && e.Class == Blocked:
+		g.blocked, g.until = e, g.now().Add(blockedFor)
+	}
+}
+
+// guarded makes one call. What it refuses itself was never sent: Transient, or Blocked.
+func guarded[T any](ctx context.Context, g *guardedAPI, operation string, call func(ctx context.Context) (T, error)) (T, error) {
+	var answer T
+	if err := g.halted(operation); err != nil {
+		return answer, err
+	}
+	if err := g.limiter.Wait(ctx); err != nil {
+		return answer, &Error{Class: Transient, Operation: operation, Code: "rate_limit_here", Err: err}
+	}
+	started := time.Now()
+	_, err := g.breaker.Execute(func() (struct{}, error) {
+		var err error
+		answer, err = call(ctx)
+		return struct{}{}, err
+	})
+	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
+		return answer, &Error{Class: Transient, Operation: operation, Code: "breaker_open", RetryAfter: openFor}
+	}
+	g.metrics.called(g.id, operation, time.Since(started), err)
+	g.note(err)
+	return answer, err
+}
+
+// guardedOnly is [guarded] for a call that answers nothing.
+func guardedOnly(ctx context.Context, g *guardedAPI, operation string, call func(ctx context.Context) error) error {
+	_, err := guarded(ctx, g, operation, func(ctx context.Context) (struct{}, error) { return struct{}{}, call(ctx) })
+	return err
+}
+
+// found is the answer to a look-up.
+type found[T any] struct {
+	object T
+	ok     bool
+}
+
+func (g *guardedAPI) CreateCustomer(ctx context.Context, key string, owner events.Owner) (string, error) {
+	return guarded(ctx, g, "customers.create", func(ctx context.Context) (string, error) {
+		return g.api.CreateCustomer(ctx, key, owner)
+	})
+}
+
+func (g *guardedAPI) FindCustomer(ctx context.Context, owner events.Owner, since time.Time) (string, error) {
+	return guarded(ctx, g, "customers.find", func(ctx context.Context) (string, error) {
+		return g.api.FindCustomer(ctx, owner, since)
+	})
+}
+
+func (g *guardedAPI) UpdateCustomer(ctx context.Context, key, id string, p Profile) error {
+	return guardedOnly(ctx, g, "customers.update", func(ctx context.Context) error {
+		return g.api.UpdateCustomer(ctx, key, id, p)
+	})
+}
+
+func (g *guardedAPI) SetDefaultMethod(ctx context.Context, key, id, methodID string) error {
+	return guardedOnly(ctx, g, "customers.set_default_method", func(ctx context.Context) error {
+		return g.api.SetDefaultMethod(ctx, key, id, methodID)
+	})
+}
+
+func (g *guardedAPI) DeleteCustomer(ctx context.Context, key, id string) error {
+	return guardedOnly(ctx, g, "customers.delete", func(ctx context.Context) error {
+		return g.api.DeleteCustomer(ctx, key, id)
+	})
+}
+
+func (g *guardedAPI) CreateSession(ctx context.Context, key string, r SessionRequest) (events.Session, error) {
+	return guarded(ctx, g, "sessions.create", func(ctx context.Context) (events.Session, error) {
+		return g.api.CreateSession(ctx, key, r)
+	})
+}
+
+func (g *guardedAPI) Session(ctx context.Context, id string) (events.Session, error) {
+	return guarded(ctx, g, "sessions.retrieve", func(ctx context.Context) (events.Session, error) {
+		return g.api.Session(ctx, id)
+	})
+}
+
+func (g *guardedAPI) FindSession(ctx context.Context, customerID string, owner events.Owner, since time.Time) (events.Session, bool, error) {
+	f, err := guarded(ctx, g, "sessions.find", func(ctx context.Context) (found[events.Session], error) {
+		s, ok, err := g.api.FindSession(ctx, customerID, owner, since)
+		return found[events.Session]{s, ok}, err
+	})
+	return f.object, f.ok, err
+}
+
+func (g *guardedAPI) ExpireSession(ctx context.Context, key, id string) (events.Session, error) {
+	return guarded(ctx, g, "sessions.expire", func(ctx context.Context) (events.Session, error) {
+		return g.api.ExpireSession(ctx, key, id)
+	})
+}
+
+func (g *guardedAPI) CreatePayment(ctx context.Context, key string, r PaymentRequest) (events.Payment, error) {
+	return guarded(ctx, g, "payments.create", func(ctx context.Context) (events.Payment, error) {
+		return g.api.CreatePayment(ctx, key, r)
+	})
+}
+
+func (g *guardedAPI) ConfirmPayment(ctx context.Context, key, id string, r ConfirmRequest) (events.Payment, error) {
+	return guarded(ctx, g, "payments.confirm", func(ctx context.Context) (events.Payment, error) {
+		return g.api.ConfirmPayment(ctx, key, id, r)
+	})
+}
+
+func (g *guardedAPI) Payment(ctx context.Context, id string) (events.Payment, error) {
+	return guarded(ctx, g, "payments.retrieve", func(ctx context.Context) (events.Payment, error) {
+		return g.api.Payment(ctx, id)
+	})
+}
+
+func (g *guardedAPI) FindPayment(ctx context.Context, customerID string, owner events.Owner, since time.Time) (events.Payment, bool, error) {
+	f, err := guarded(ctx, g, "payments.find", func(ctx context.Context) (found[events.Payment], error) {
+		p, ok, err := g.api.FindPayment(ctx, customerID, owner, since)
+		return found[events.Payment]{p, ok}, err
+	})
+	return f.object, f.ok, err
+}
+
+func (g *guardedAPI) CancelPayment(ctx context.Context, key, id string, abandoned bool) (events.Payment, error) {
+	return guarded(ctx, g, "payments.cancel", func(ctx context.Context) (events.Payment, error) {
+		return g.api.CancelPayment(ctx, key, id, abandoned)
+	})
+}
+
+func (g *guardedAPI) DetachMethod(ctx context.Context, key, id string) error {
+	return guardedOnly(ctx, g, "methods.detach", func(ctx context.Context) error {
+		return g.api.DetachMethod(ctx, key, id)
+	})
+}
+
+func (g *guardedAPI) Method(ctx context.Context, id string) (events.Method, error) {
+	return guarded(ctx, g, "methods.retrieve", func(ctx context.Context) (events.Method, error) {
+		return g.api.Method(ctx, id)
+	})
+}
+
+func (g *guardedAPI) CreateRefund(ctx context.Context, key string, r RefundRequest) (events.RefundReport, error) {
+	return guarded(ctx, g, "refunds.create", func(ctx context.Context) (events.RefundReport, error) {
+		return g.api.CreateRefund(ctx, key, r)
+	})
+}
+
+func (g *guardedAPI) RefundsOf(ctx context.Context, paymentID, chargeID string) ([]events.RefundReport, error) {
+	return guarded(ctx, g, "refunds.list", func(ctx context.Context) ([]events.RefundReport, error) {
+		return g.api.RefundsOf(ctx, paymentID, chargeID)
+	})
+}
+
+// ListDeliveries goes past the breaker: it is a long read, and what ends it early may be yield's error.
+func (g *guardedAPI) ListDeliveries(ctx context.Context, since time.Time, yield func(body []byte) error) error {
+	if err := g.halted("deliveries.list"); err != nil {
+		return err
+	}
+	if err := g.limiter.Wait(ctx); err != nil {
+		return &Error{Class: Transient, Operation: "deliveries.list", Code: "rate_limit_here", Err: err}
+	}
+	return g.api.ListDeliveries(ctx, since, yield)
+}
+
+// workerMetrics are the worker's figures. None is labelled with anything that a customer or a caller chose.
+type workerMetrics struct {
+	calls    *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+	requests *prometheus.CounterVec
+	inDoubt  prometheus.Gauge
+	blocked  *prometheus.GaugeVec
+	dead     *prometheus.CounterVec
+	backfill *prometheus.CounterVec
+}
+
+func newWorkerMetrics(r prometheus.Registerer) *workerMetrics {
+	return &workerMetrics{
+		calls: registered(r, prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "paykit_provider_calls_total", Help: "Calls to a provider by operation and class of the answer.",
+		}, []string{"provider", "operation", "class"})),
+		duration: registered(r, prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "paykit_provider_call_seconds", Help: "How long calls to a provider took.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+		}, []string{"provider", "operation"})),
+		requests: registered(r, prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "paykit_worker_events_total", Help: "Events handled by the worker, by consumer, type and outcome.",
+		}, []string{"consumer", "type", "outcome"})),
+		inDoubt: registered(r, prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "paykit_charges_in_doubt", Help: "Charges of which this worker does not know whether money was taken.",
+		})),
+		blocked: registered(r, prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "paykit_provider_blocked", Help: "1 while a provider refuses our credentials: someone must look.",
+		}, []string{"provider"})),
+		dead: registered(r, prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "paykit_worker_dead_letters_total", Help: "Requests set aside because they can't be carried out: someone must look.",
+		}, []string{"type"})),
+		backfill: registered(r, prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "paykit_backfilled_deliveries_total", Help: "Deliveries that never arrived and were fetched from the provider.",
+		}, []string{"provider"})),
+	}
+}
+
+func (m *workerMetrics) called(providerID, operation string, took time.Duration, err error) {
+	class := "ok"
+	if err != nil {
+		class = ClassOf(err).String()
+	}
+	m.calls.WithLabelValues(providerID, operation, class).Inc()
+	m.duration.WithLabelValues(providerID, operation).Observe(took.Seconds())
+	blocked := 0.0
+	if class == Blocked.String() {
+		blocked = 1
+	}
+	m.blocked.WithLabelValues(providerID).Set(blocked)
+}

@@ -1,0 +1,396 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/paykit-go/paykit/internal/events"
+	"github.com/paykit-go/paykit/internal/events/eventlog"
+)
+
+// A charge is two calls. The first makes a payment that takes no money; its id goes into the LOG; the second confirms
+// it. From then on the payment itself is the token under which the money is taken at most once, and it never expires:
+// whatever is not known is found out by asking for the payment, never by charging again.
+
+// chargeRequested carries out a charge, or goes on with it.
+func (w *Worker) chargeRequested(ctx context.Context, r request) error {
+	e, err := w.subject(ctx, r)
+	if err != nil {
+		return err
+	}
+	c := e.Event.Data.Charge
+	switch c.Status {
+	case events.ChargeStatusRequested, events.ChargeStatusProcessing:
+	case events.ChargeStatusRequiresAction, events.ChargeStatusInDoubt:
+		return nil // settling has it
+	case events.ChargeStatusFailed, events.ChargeStatusCanceled, events.ChargeStatusSucceeded:
+		return nil
+	}
+	p, err := w.provider(c.ProviderID)
+	if err != nil {
+		return err
+	}
+	if c.ProviderPaymentID == "" {
+		return w.beginPayment(ctx, r, p, e)
+	}
+	return w.resumePayment(ctx, r, p, e)
+}
+
+// beginPayment makes a charge's payment, records it, and goes on to confirm it.
+func (w *Worker) beginPayment(ctx context.Context, r request, p *guardedAPI, e eventlog.Entry) error {
+	c := e.Event.Data.Charge
+	if c.CancelRequestedAt != nil {
+		return w.cancelUnmade(ctx, r, p, e)
+	}
+	customer, err := w.customer(ctx, c.CustomerID)
+	if err != nil {
+		return err
+	}
+	if customer.Deleted() {
+		return w.rejectCharge(ctx, r, c.ID, events.NewFailure(events.FailureCustomerDeleted, ""))
+	}
+	method, err := w.method(ctx, c)
+	if err != nil {
+		return err
+	}
+	if !method.Live() {
+		return w.rejectCharge(ctx, r, c.ID, events.NewFailure(events.FailureMethodDetached, ""))
+	}
+	payment, err := w.createPayment(ctx, r, p, c, method.ProviderMethodID)
+	if refused(err) {
+		w.logRefusal(r, err)
+		return w.rejectCharge(ctx, r, c.ID, events.NewFailure(events.FailureProviderRejected, ""))
+	}
+	if err != nil {
+		return err // unanswered or not sent: repeated with its key, and nothing is appended
+	}
+	if err := w.point("payment_created"); err != nil {
+		return err
+	}
+	// A crash right before leaves a payment without a link, which takes no money: the next try's key answers with it.
+	err = w.log.PutLink(ctx, p.id, payment.ID, eventlog.Link{Entity: events.EntityCharge, ID: c.ID, CustomerID: c.CustomerID})
+	if taken, ok := errors.AsType[*eventlog.LinkTakenError](err); ok {
+		w.logRefusal(r, &Error{Class: Invalid, Operation: "payments.link", Code: "link_taken", Err: taken})
+		return w.rejectCharge(ctx, r, c.ID, events.NewFailure(events.FailureProviderRejected, ""))
+	}
+	if err != nil {
+		return fmt.Errorf("link %s: %w", payment.ID, err)
+	}
+	if err := w.point("payment_linked"); err != nil {
+		return err
+	}
+	// The commit point of the charge: from here on its payment is known. A crash right before leaves a link to a charge
+	// that does not know the payment, and the next try's key answers with the same payment.
+	e, appended, err := w.observePayment(ctx, r, c, payment)
+	if err != nil {
+		return err
+	}
+	if err := w.point("payment_recorded"); err != nil {
+		return err
+	}
+	now := e.Event.Data.Charge
+	if now.ProviderPaymentID != payment.ID {
+		// The charge ended meanwhile, or goes on with another payment: this one must never be paid.
+		_, err := p.CancelPayment(ctx, w.key(c.ID, "cancel", payment.ID), payment.ID, false)
+		return err
+	}
+	if !appended || r.attempt > 1 {
+		return w.resumePayment(ctx, r, p, e)
+	}
+	// The answer was given a moment ago and nobody else has known the payment: there is no need to ask how it stands.
+	_, err = w.advance(ctx, r, p, e, payment, method.ProviderMethodID)
+	return err
+}
+
+// createPayment makes the payment, or finds the one that an earlier try made when that is so long ago that the
+// provider may have forgotten the key.
+func (w *Worker) createPayment(ctx context.Context, r request, p *guardedAPI, c *events.Charge, methodID string) (events.Payment, error) {
+	return withAccount(ctx, w, r, p, func(a events.ProviderAccount) (events.Payment, error) {
+		if w.old(r) {
+			found, ok, err := p.FindPayment(ctx, a.ProviderCustomerID, w.chargeOwner(c), w.since(r))
+			if ok || err != nil {
+				return found, err
+			}
+		}
+		return p.CreatePayment(ctx, w.createKey(c.ID, a), PaymentRequest{
+			CustomerID: a.ProviderCustomerID, MethodID: methodID, Owner: w.chargeOwner(c),
+			Amount: c.Amount, Currency: c.Currency, Description: c.Description, Metadata: c.Metadata,
+		})
+	})
+}
+
+func (w *Worker) chargeOwner(c *events.Charge) events.Owner {
+	return events.Owner{Env: w.log.Env(), Customer: c.CustomerID, Charge: c.ID}
+}
+
+// method loads the method that a charge is made with.
+func (w *Worker) method(ctx context.Context, c *events.Charge) (*events.PaymentMethod, error) {
+	e, err := w.load(ctx, events.EntityPaymentMethod, c.PaymentMethodID, 0)
+	if err != nil {
+		return nil, err
+	}
+	return e.Event.Data.PaymentMethod, nil
+}
+
+// resumePayment goes on with a charge whose payment is known, by asking how it stands.
+func (w *Worker) resumePayment(ctx context.Context, r request, p *guardedAPI, e eventlog.Entry) error {
+	_, err := w.lookAtPayment(ctx, r, p, e)
+	return err
+}
+
+// lookAtPayment asks how a charge's payment stands and takes the charge as far as that allows.
+func (w *Worker) lookAtPayment(ctx context.Context, r request, p *guardedAPI, e eventlog.Entry) (eventlog.Entry, error) {
+	payment, err := p.Payment(ctx, e.Event.Data.Charge.ProviderPaymentID)
+	if err != nil {
+		return e, lookUpFailed(err)
+	}
+	if payment.Status == events.PaymentRequiresConfirmation || payment.Status == events.PaymentRequiresMethod {
+		// Money may be taken next: what was decided meanwhile, a cancellation above all, is read from the leader.
+		e, err = w.log.LoadFromLeader(ctx, events.EntityCharge, e.Event.Subject)
+		if err != nil {
+			return e, fmt.Errorf("load charge: %w", err)
+		}
+	}
+	return w.advance(ctx, r, p, e, payment, "")
+}
+
+// lookUpFailed makes a failed look-up what it is: it changed nothing and says nothing about the charge, so it is asked
+// again later, whatever its class.
+func lookUpFailed(err error) error {
+	if e, ok := errors.AsType[*Error](err); ok && e.Class != Blocked && e.Class != Transient {
+		again := *e
+		again.Class = Transient
+		return &again
+	}
+	return err
+}
+
+// advance takes a charge as far as its payment, seen a moment ago, allows: it confirms what waits for its confirm,
+// sends the buyer to authenticate where that is asked for, and records what came of it.
+func (w *Worker) advance(
+	ctx context.Context, r request, p *guardedAPI, e eventlog.Entry, payment events.Payment, methodID string,
+) (eventlog.Entry, error) {
+	c := e.Event.Data.Charge
+	if !c.Status.Final() && c.CheckoutID == "" && !c.ReportedByProvider {
+		open := payment.Status == events.PaymentRequiresConfirmation || wantsBuyer(c, payment)
+		if open && c.CancelRequestedAt != nil {
+			return w.cancelPayment(ctx, r, p, e, false)
+		}
+		if open && methodID == "" {
+			method, err := w.method(ctx, c)
+			if err != nil {
+				return e, err
+			}
+			methodID = method.ProviderMethodID
+		}
+		if payment.Status == events.PaymentRequiresConfirmation {
+			// The one call that takes money. A crash right after leaves the charge processing: whoever takes it up asks
+			// for the payment first, and confirms only one that still waits for it.
+			confirmed, done, err := w.confirm(ctx, r, p, e, ConfirmRequest{MethodID: methodID}, "confirm")
+			if err != nil || done {
+				return e, err
+			}
+			payment = confirmed
+		}
+		if wantsBuyer(c, payment) {
+			// The same payment once more, with the buyer present. A crash right after leaves it at the provider waiting
+			// for the buyer: asking shows requires_action and the page.
+			confirmed, done, err := w.confirm(ctx, r, p, e, ConfirmRequest{MethodID: methodID, ReturnURL: c.ReturnURL}, "authenticate")
+			if err != nil || done {
+				return e, err
+			}
+			payment = confirmed
+			if wantsBuyer(c, payment) { // asked the buyer, and was told to ask the buyer: there is no way on
+				return e, w.rejectCharge(ctx, r, c.ID, *payment.Failure)
+			}
+		}
+	}
+	if err := w.point("payment_settled"); err != nil {
+		return e, err
+	}
+	// A crash right before leaves the outcome at the provider only; the request or settling asks for it.
+	e, _, err := w.observePayment(ctx, r, c, payment)
+	return e, err
+}
+
+// wantsBuyer tells whether a payment was declined because the bank wants the buyer, who has a page to come back to.
+func wantsBuyer(c *events.Charge, payment events.Payment) bool {
+	return c.ReturnURL != "" && payment.Status == events.PaymentRequiresMethod &&
+		payment.Failure != nil && payment.Failure.Code == events.FailureAuthenticationRequired
+}
+
+// confirm sends one confirm. done says that there is nothing to record: the charge was put in doubt or rejected.
+func (w *Worker) confirm(
+	ctx context.Context, r request, p *guardedAPI, e eventlog.Entry, how ConfirmRequest, step string,
+) (payment events.Payment, done bool, err error) {
+	c := e.Event.Data.Charge
+	payment, err = p.ConfirmPayment(ctx, w.key(c.ID, step), c.ProviderPaymentID, how)
+	if err == nil {
+		return payment, false, w.point(step + "_answered")
+	}
+	failed, _ := errors.AsType[*Error](err)
+	switch ClassOf(err) {
+	case InDoubt:
+		if ctx.Err() != nil {
+			return payment, false, err // ended by our own end: whoever goes on asks first
+		}
+		// A crash right after leaves the charge in doubt and the request open; settling asks within seconds.
+		_, _, updateErr := w.updateCharge(ctx, r, c.ID, events.ConfirmUnanswered{})
+		w.logRefusal(r, err)
+		return payment, true, updateErr
+	case Declined, Invalid:
+		// Perhaps it was confirmed or canceled before: how the payment stands says what the refusal means.
+		now, askErr := p.Payment(ctx, c.ProviderPaymentID)
+		if askErr != nil {
+			return now, false, lookUpFailed(askErr)
+		}
+		untried := now.Status == events.PaymentRequiresMethod && now.Failure == nil
+		if now.Status != events.PaymentRequiresConfirmation && !untried && !(step == "authenticate" && wantsBuyer(c, now)) {
+			return now, false, nil
+		}
+		w.logRefusal(r, err)
+		failure := events.NewFailure(events.FailureProviderRejected, "")
+		if failed != nil && failed.Class == Declined {
+			failure = events.NewFailure(failed.Code, failed.DeclineCode)
+		}
+		return now, true, w.rejectCharge(ctx, r, c.ID, failure)
+	case Transient, Blocked:
+	}
+	return payment, false, err
+}
+
+// observePayment records what a charge's payment shows. A crash right after leaves it recorded and the request open:
+// it comes again and finds nothing to do.
+func (w *Worker) observePayment(ctx context.Context, r request, c *events.Charge, payment events.Payment) (eventlog.Entry, bool, error) {
+	e, appended, err := w.updateCharge(ctx, r, c.ID, events.PaymentObserved{ID: c.ID, ProviderID: c.ProviderID, Payment: payment})
+	if errors.Is(err, events.ErrOtherPayment) {
+		// Money all the same: it becomes a charge of its own, with an alarm.
+		payment.Owner = w.chargeOwner(c)
+		if _, err := w.applier.Observe(ctx, c.ProviderID, PaymentSeen{payment}, r.event.ID); err != nil {
+			return e, false, err
+		}
+		e, err = w.load(ctx, events.EntityCharge, c.ID, 0)
+	}
+	return e, appended, err
+}
+
+// rejectCharge ends a charge that can't be carried out. A crash right after leaves it failed and the request open; the
+// failure is itself a request to make sure that a payment that was made can never be paid.
+func (w *Worker) rejectCharge(ctx context.Context, r request, id string, failure events.Failure) error {
+	failure.Message = events.FailureMessage(failure.Code, failure.DeclineCode)
+	_, _, err := w.updateCharge(ctx, r, id, events.ChargeRejected{Failure: failure})
+	return err
+}
+
+// chargeCancelRequested cancels a charge's payment. Racing with the confirm, the provider decides which of the two wins.
+func (w *Worker) chargeCancelRequested(ctx context.Context, r request) error {
+	e, err := w.subject(ctx, r)
+	if err != nil {
+		return err
+	}
+	c := e.Event.Data.Charge
+	if c.Status.Final() {
+		return nil
+	}
+	p, err := w.provider(c.ProviderID)
+	if err != nil {
+		return err
+	}
+	if c.ProviderPaymentID == "" {
+		return w.cancelUnmade(ctx, r, p, e)
+	}
+	_, err = w.cancelPayment(ctx, r, p, e, false)
+	return err
+}
+
+// cancelPayment makes sure that a charge's payment can never be paid, and records how it then stands: it may have been
+// paid a moment before. A crash between the two leaves it canceled at the provider only; asking shows it.
+func (w *Worker) cancelPayment(ctx context.Context, r request, p *guardedAPI, e eventlog.Entry, abandoned bool) (eventlog.Entry, error) {
+	c := e.Event.Data.Charge
+	payment, err := p.CancelPayment(ctx, w.key(c.ID, "cancel", r.id()), c.ProviderPaymentID, abandoned)
+	if err != nil {
+		return e, err
+	}
+	if err := w.point("payment_canceled"); err != nil {
+		return e, err
+	}
+	e, _, err = w.observePayment(ctx, r, c, payment)
+	return e, err
+}
+
+// cancelUnmade cancels a charge whose payment is not known. A try that was never answered may have made one: it takes
+// no money, but it is canceled, so that nobody can confirm it by hand.
+func (w *Worker) cancelUnmade(ctx context.Context, r request, p *guardedAPI, e eventlog.Entry) error {
+	c := e.Event.Data.Charge
+	if err := w.cancelOrphan(ctx, r, p, c); err != nil {
+		return err
+	}
+	// A crash right before leaves the charge open; the request comes again. Whoever is making the payment at this moment
+	// finds the charge ended when it records it, and cancels it.
+	_, _, err := w.observePayment(ctx, r, c, events.Payment{Status: events.PaymentCanceled})
+	return err
+}
+
+// cancelOrphan cancels the payment of a charge that does not know it, if there is one.
+func (w *Worker) cancelOrphan(ctx context.Context, r request, p *guardedAPI, c *events.Charge) error {
+	a, err := w.findAccount(ctx, c.CustomerID, c.ProviderID)
+	if err != nil || a.Status != events.AccountLinked {
+		return err
+	}
+	payment, ok, err := p.FindPayment(ctx, a.ProviderCustomerID, w.chargeOwner(c), c.CreatedAt.Add(-clockSkew))
+	if noSuchCustomer(err) {
+		return nil
+	}
+	if err != nil || !ok {
+		return err
+	}
+	_, err = p.CancelPayment(ctx, w.key(c.ID, "cancel", payment.ID), payment.ID, false)
+	return err
+}
+
+// chargeEnded makes sure that what ended without success can never be paid: a declined payment still could.
+func (w *Worker) chargeEnded(ctx context.Context, r request) error {
+	e, err := w.subject(ctx, r)
+	if err != nil {
+		return err
+	}
+	c := e.Event.Data.Charge
+	if c.ReportedByProvider || c.Status == events.ChargeStatusSucceeded {
+		return nil
+	}
+	p, err := w.provider(c.ProviderID)
+	if err != nil {
+		return err
+	}
+	if c.CheckoutID != "" {
+		checkout, err := w.load(ctx, events.EntityCheckout, c.CheckoutID, 0)
+		if err != nil {
+			return err
+		}
+		if s := checkout.Event.Data.Checkout; s.ProviderSessionID != "" && !s.Status.Final() {
+			return w.expireSession(ctx, r, p, s.ProviderSessionID, s.ID)
+		}
+		return nil
+	}
+	if c.ProviderPaymentID != "" {
+		_, err = w.cancelPayment(ctx, r, p, e, false)
+		return err
+	}
+	if c.Status == events.ChargeStatusCanceled {
+		return w.cancelOrphan(ctx, r, p, c)
+	}
+	return nil
+}
+
+// logRefusal logs what the provider refused or did not answer, where the request itself goes on: its failure message is
+// our own text, so this line is where the provider's request id stands.
+func (w *Worker) logRefusal(r request, err error) {
+	ev := w.cfg.Logger.Warn().Err(err).Str("event_type", string(r.event.Type)).Str("event_id", r.event.ID).
+		Str("command_id", r.event.CorrelationID).Str("entity_id", r.event.Subject).
+		Str("customer_id", r.event.CustomerID()).Int("attempt", r.attempt)
+	if e, ok := errors.AsType[*Error](err); ok {
+		ev = ev.Str("class", e.Class.String()).Str("operation", e.Operation).Str("code", e.Code).Str("request_id", e.RequestID)
+	}
+	ev.Msg("provider call refused or unanswered")
+}

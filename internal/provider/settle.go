@@ -1,0 +1,216 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/paykit-go/paykit/internal/events"
+	"github.com/paykit-go/paykit/internal/events/eventlog"
+)
+
+const (
+	firstLookInDoubt = 5 * time.Second
+	firstLook        = time.Minute
+	longestLook      = time.Hour
+	doubtAlarm       = 24 * time.Hour // from then on someone must look
+)
+
+// handleSettling looks at one thing that was left open. The consumer's redeliveries are the list of what is open, and
+// their delays its timers.
+func (w *Worker) handleSettling(ctx context.Context, m eventlog.Message) eventlog.Result {
+	return w.handle(ctx, m, eventlog.ConsumerSettling, w.settle)
+}
+
+// settle asks about one open entity. A look that fails changes nothing.
+func (w *Worker) settle(ctx context.Context, r request) error {
+	first := firstLook
+	if r.event.Type == events.ChargeInDoubt {
+		first = firstLookInDoubt
+	}
+	if left := first - w.cfg.Now().Sub(r.event.Time); left > 0 && r.attempt <= 1 {
+		// Its webhook is most likely on its way. A clock that is behind must not put the look off for long.
+		return &later{after: min(left, first), reason: "first look is still to come"}
+	}
+	e, err := w.subject(ctx, r)
+	if err != nil {
+		return err
+	}
+	if superseded(r, e) {
+		return nil
+	}
+	var next time.Time
+	switch {
+	case e.Event.Data.Charge != nil:
+		next, err = w.settleCharge(ctx, r, e)
+	case e.Event.Data.Checkout != nil:
+		next, err = w.settleCheckout(ctx, r, e)
+	case e.Event.Data.Setup != nil:
+		next, err = w.settleSetup(ctx, r, e)
+	}
+	if errors.Is(err, errSettled) {
+		return nil
+	}
+	wait := backoff(first, r.attempt-1, longestLook)
+	if err != nil {
+		return w.lookFailed(r, err, wait)
+	}
+	if !next.IsZero() {
+		wait = min(wait, max(next.Sub(w.cfg.Now()), time.Second))
+	}
+	return &later{after: wait, reason: "still open"}
+}
+
+// errSettled says that there is nothing left to ask about.
+var errSettled = errors.New("settled")
+
+// superseded tells whether a later event of the entity stands in the same consumer and looks after all of it.
+func superseded(r request, e eventlog.Entry) bool {
+	return e.Sequence > r.message.Sequence && slices.Contains(events.SettlingTypes(), e.Event.Type)
+}
+
+// lookFailed asks again later, whatever the provider answered: a look-up decides nothing. Our own storage is tried
+// again soon.
+func (w *Worker) lookFailed(r request, err error, wait time.Duration) error {
+	pe, ok := errors.AsType[*Error](err)
+	if !ok {
+		return err
+	}
+	again := *pe
+	if again.Class != Blocked {
+		again.Class = Transient
+	}
+	again.RetryAfter = max(again.RetryAfter, wait)
+	w.metrics.requests.WithLabelValues(string(r.consumer), string(r.event.Type), "unanswered").Inc()
+	return &again
+}
+
+// settleCharge looks at a charge: at its payment while that is open, then at its refunds.
+func (w *Worker) settleCharge(ctx context.Context, r request, e eventlog.Entry) (time.Time, error) {
+	c := e.Event.Data.Charge
+	if chargeSettled(c) {
+		w.doubts.note(c.ID, c.Status)
+		return time.Time{}, errSettled
+	}
+	p, err := w.provider(c.ProviderID)
+	if err != nil {
+		return time.Time{}, err
+	}
+	switch {
+	case c.Status.Final():
+		_, err = w.lookAtRefunds(ctx, r, p, c)
+	case c.ProviderPaymentID == "" && c.ProviderChargeID == "":
+		return time.Time{}, nil // its request is still to be carried out
+	case c.Status == events.ChargeStatusRequiresAction && c.Action != nil && !w.cfg.Now().Before(c.Action.ExpiresAt):
+		// The buyer did not act in time. A payment made in the last moment wins: the answer shows it.
+		_, err = w.cancelPayment(ctx, r, p, e, true)
+	default:
+		w.doubts.note(c.ID, c.Status)
+		if c.Status == events.ChargeStatusInDoubt && w.cfg.Now().Sub(r.event.Time) > doubtAlarm {
+			w.cfg.Logger.Error().Str("entity_id", c.ID).Str("customer_id", c.CustomerID).Str("payment", c.ProviderPaymentID).
+				Int("attempt", r.attempt).Msg("charge in doubt for more than a day")
+		}
+		_, err = w.lookAtPayment(ctx, r, p, e)
+	}
+	if err != nil {
+		return time.Time{}, err
+	}
+	e, err = w.subject(ctx, r)
+	if err != nil {
+		return time.Time{}, err
+	}
+	c = e.Event.Data.Charge
+	if chargeSettled(c) || superseded(r, e) {
+		return time.Time{}, errSettled
+	}
+	if c.Status == events.ChargeStatusRequiresAction && c.Action != nil {
+		return c.Action.ExpiresAt, nil
+	}
+	return time.Time{}, nil
+}
+
+// chargeSettled tells whether nothing about a charge is to be waited for: its status is final and no refund is open.
+func chargeSettled(c *events.Charge) bool {
+	return c.Status.Final() && !slices.ContainsFunc(c.Refunds, func(one events.Refund) bool { return one.Status.Open() })
+}
+
+// settleCheckout looks at a checkout's page until it is final, and at its payment until its charge has succeeded.
+func (w *Worker) settleCheckout(ctx context.Context, r request, e eventlog.Entry) (time.Time, error) {
+	c := e.Event.Data.Checkout
+	if c.Status.Final() && c.Status != events.StateCompleted {
+		return time.Time{}, errSettled
+	}
+	if c.Status == events.StateCompleted {
+		done, err := w.checkoutPaid(ctx, c)
+		if done || err != nil {
+			return time.Time{}, errors.Join(err, settledIf(done))
+		}
+	}
+	p, err := w.provider(c.ProviderID)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if c.ProviderSessionID == "" {
+		return time.Time{}, nil
+	}
+	s, err := p.Session(ctx, c.ProviderSessionID)
+	if err != nil {
+		return time.Time{}, err
+	}
+	e, err = w.updateCheckout(ctx, r, c.ID, events.CheckoutObserved{Session: s})
+	if err != nil {
+		return time.Time{}, err
+	}
+	c = e.Event.Data.Checkout
+	if err := w.observeCheckoutPayment(ctx, r, p, c, s); err != nil {
+		return time.Time{}, err
+	}
+	if c.Status != events.StateCompleted {
+		return time.Time{}, settledIf(c.Status.Final())
+	}
+	done, err := w.checkoutPaid(ctx, c)
+	return time.Time{}, errors.Join(err, settledIf(done || s.Status == events.SessionComplete && s.PaymentID == ""))
+}
+
+func settledIf(done bool) error {
+	if done {
+		return errSettled
+	}
+	return nil
+}
+
+// checkoutPaid tells whether the charge of a completed checkout has succeeded.
+func (w *Worker) checkoutPaid(ctx context.Context, c *events.Checkout) (bool, error) {
+	e, err := w.load(ctx, events.EntityCharge, events.CheckoutChargeID(c.ID), 0)
+	if errors.Is(err, eventlog.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return e.Event.Data.Charge.Status == events.ChargeStatusSucceeded, nil
+}
+
+// settleSetup looks at a setup's page until it is final.
+func (w *Worker) settleSetup(ctx context.Context, r request, e eventlog.Entry) (time.Time, error) {
+	set := e.Event.Data.Setup
+	if set.Status.Final() {
+		return time.Time{}, errSettled
+	}
+	p, err := w.provider(set.ProviderID)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if set.ProviderSessionID == "" {
+		return time.Time{}, nil
+	}
+	if err := w.lookAtSetup(ctx, r, p, set); err != nil {
+		return time.Time{}, err
+	}
+	e, err = w.subject(ctx, r)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return time.Time{}, settledIf(e.Event.Data.Setup.Status.Final())
+}

@@ -1,0 +1,429 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/paykit-go/paykit/internal/events"
+	"github.com/paykit-go/paykit/internal/events/eventlog"
+)
+
+const (
+	requestLanes  = 64
+	settlingLanes = 32
+
+	// lookUpAfter is the age of a request from which a creating call is preceded by a look-up: the provider remembers
+	// idempotency keys for 24 h at least, and no longer than that is promised.
+	// Source: https://docs.stripe.com/api/idempotent_requests
+	lookUpAfter = 20 * time.Hour
+	// clockSkew is how much earlier than our request the provider's clock may say that its object was made.
+	clockSkew = 5 * time.Minute
+
+	firstRetry   = 500 * time.Millisecond
+	longestRetry = time.Minute
+)
+
+// WorkerConfig says how a worker works. The zero value of every field but Logger works.
+type WorkerConfig struct {
+	// Webhooks reads deliveries, by provider. A provider that is not in it is neither backfilled, nor are its
+	// deliveries without a customer looked through when a customer is erased.
+	Webhooks map[string]Webhooks
+	Logger   zerolog.Logger
+	// Now is the clock; nil = time.Now.
+	Now func() time.Time
+	// Rate is the number of calls a second to one provider; 0 = 80.
+	Rate float64
+	// BackfillEvery is the time between two readings of the providers' lists of deliveries; 0 = 5 minutes.
+	BackfillEvery time.Duration
+	// Registerer takes the metrics; nil = none.
+	Registerer prometheus.Registerer
+}
+
+// Worker carries out each requested provider call once, and asks about what is open until it is settled. It keeps no
+// state that matters: killed at any point it leaves the LOG, from which the next one goes on.
+type Worker struct {
+	log       *eventlog.Log
+	providers map[string]*guardedAPI
+	cfg       WorkerConfig
+	applier   *Applier
+	metrics   *workerMetrics
+	accounts  accountCache
+	doubts    doubts
+	backfill  backfillMemory
+	active    atomic.Bool // this worker, not one that stands by, has the requests
+
+	// reached is told where the work on a request is; an error stops it there as a kill would. Only tests set it.
+	reached func(point string) error
+}
+
+// NewWorker makes a worker for the providers, named by provider id.
+func NewWorker(log *eventlog.Log, providers map[string]API, cfg WorkerConfig) *Worker {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.BackfillEvery <= 0 {
+		cfg.BackfillEvery = backfillEvery
+	}
+	metrics := newWorkerMetrics(cfg.Registerer)
+	w := &Worker{
+		log: log, providers: make(map[string]*guardedAPI, len(providers)), cfg: cfg, metrics: metrics,
+		applier: NewApplier(log, ApplierConfig{
+			Source: SourceWorker, Logger: cfg.Logger, Now: cfg.Now, Registerer: cfg.Registerer,
+		}),
+		doubts: doubts{gauge: metrics.inDoubt},
+	}
+	for id, api := range providers {
+		w.providers[id] = newGuardedAPI(id, api, cfg.Rate, metrics, cfg.Now)
+	}
+	return w
+}
+
+// Run works until ctx ends: it carries out requests, settles what is open, and fetches deliveries that never arrived.
+// What is in hand when ctx ends is given back. It returns nil when it ended with ctx.
+func (w *Worker) Run(ctx context.Context) error {
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		return w.log.Consume(gctx, eventlog.ConsumerRequests, eventlog.ConsumeOptions{
+			Lanes: requestLanes, Lane: laneOf, Handle: w.handleRequest, Logger: w.cfg.Logger, OnActive: w.active.Store,
+		})
+	})
+	g.Go(func() error {
+		return w.log.Consume(gctx, eventlog.ConsumerSettling, eventlog.ConsumeOptions{
+			Lanes: settlingLanes, Lane: laneOf, Handle: w.handleSettling, Logger: w.cfg.Logger,
+		})
+	})
+	g.Go(func() error { return w.backfillLoop(gctx) })
+	err := g.Wait()
+	if ctx.Err() != nil {
+		return nil //nolint:nilerr // the end of ctx is how a worker is told to end
+	}
+	if err != nil {
+		return fmt.Errorf("worker: %w", err)
+	}
+	return nil
+}
+
+// Ready says why the worker can't do its work: a provider refuses our credentials. It returns nil if it can.
+func (w *Worker) Ready() error {
+	var errs []error
+	for _, p := range w.providers {
+		errs = append(errs, p.ready())
+	}
+	return errors.Join(errs...)
+}
+
+// laneOf puts all of one customer's calls into one lane; what has no customer goes by its entity.
+func laneOf(m eventlog.Message) string {
+	tokens := strings.Split(m.Subject, ".")
+	last := len(tokens) - 1
+	if last > 0 && tokens[last] == events.None {
+		last--
+	}
+	return tokens[last]
+}
+
+// request is one delivery of an event that asks the worker for something.
+type request struct {
+	message  eventlog.Message
+	event    *events.Event
+	consumer eventlog.ConsumerName
+	attempt  int
+}
+
+// id is what idempotency keys of calls that belong to this very request are made from.
+func (r request) id() string { return r.event.ID }
+
+// old tells whether the provider may have forgotten the keys of an earlier try.
+func (w *Worker) old(r request) bool { return w.cfg.Now().Sub(r.event.Time) > lookUpAfter }
+
+// later asks for another delivery after a while; it is an outcome, not a failure.
+type later struct {
+	after  time.Duration
+	reason string
+}
+
+func (l *later) Error() string { return l.reason }
+
+// errStopped is what a test's reached function ends the work with.
+var errStopped = errors.New("stopped here")
+
+func (w *Worker) point(name string) error {
+	if w.reached == nil {
+		return nil
+	}
+	return w.reached(name)
+}
+
+// key is the idempotency key of a step. It is the same on every try and holds nothing personal.
+func (w *Worker) key(parts ...string) string {
+	return "paykit:" + w.log.Env() + ":" + strings.Join(parts, ":")
+}
+
+// cause is what decisions are told: what the worker finds out belongs to the request that made it look.
+func (w *Worker) cause(r request) events.Cause {
+	return events.Cause{
+		Now: w.cfg.Now(), Source: SourceWorker, CausationID: r.event.ID, Customer: refOf(r.event),
+	}
+}
+
+func (w *Worker) provider(id string) (*guardedAPI, error) {
+	p, ok := w.providers[id]
+	if !ok {
+		// Kept, not refused: the worker of another configuration can do it.
+		return nil, &Error{Class: Blocked, Operation: "worker", Code: "provider_not_configured"}
+	}
+	return p, nil
+}
+
+// load gives an entity's last event, at least as new as sequence, which is known to exist: a replica that is behind is
+// not believed.
+func (w *Worker) load(ctx context.Context, entity events.Entity, id string, sequence uint64) (eventlog.Entry, error) {
+	e, err := w.log.Load(ctx, entity, id)
+	if errors.Is(err, eventlog.ErrNotFound) || err == nil && e.Sequence < sequence {
+		e, err = w.log.LoadFromLeader(ctx, entity, id)
+	}
+	if err != nil {
+		return eventlog.Entry{}, fmt.Errorf("load %s %s: %w", entity, id, err)
+	}
+	return e, nil
+}
+
+// subject loads the entity that a request is about, as it is now.
+func (w *Worker) subject(ctx context.Context, r request) (eventlog.Entry, error) {
+	return w.load(ctx, r.event.Entity(), r.event.Subject, r.message.Sequence)
+}
+
+// customer loads a customer. Every event of a customer follows the customer's own, so there is always one.
+func (w *Worker) customer(ctx context.Context, id string) (events.Customer, error) {
+	e, err := w.load(ctx, events.EntityCustomer, id, 0)
+	if err != nil {
+		return events.Customer{}, err
+	}
+	return e.Event.Data.Customer, nil
+}
+
+func (w *Worker) updateCharge(ctx context.Context, r request, id string, in events.ChargeInput) (eventlog.Entry, bool, error) {
+	e, appended, err := w.log.Update(ctx, events.EntityCharge, id, func(last *events.Event) (*events.Event, error) {
+		return events.DecideCharge(last, in, w.cause(r))
+	})
+	if err != nil {
+		return e, appended, fmt.Errorf("update charge %s: %w", id, err)
+	}
+	if e.Event != nil {
+		w.doubts.note(id, e.Event.Data.Charge.Status)
+	}
+	return e, appended, nil
+}
+
+// handleRequest carries out one request event.
+func (w *Worker) handleRequest(ctx context.Context, m eventlog.Message) eventlog.Result {
+	return w.handle(ctx, m, eventlog.ConsumerRequests, w.carryOut)
+}
+
+func (w *Worker) handle(
+	ctx context.Context, m eventlog.Message, consumer eventlog.ConsumerName, do func(context.Context, request) error,
+) eventlog.Result {
+	started := time.Now()
+	ev, err := m.Event()
+	if err != nil {
+		w.cfg.Logger.Error().Err(err).Str("stage", string(consumer)).Uint64("stream_seq", m.Sequence).Msg("event not understood")
+		return w.bury(ctx, m, consumer, nil, err)
+	}
+	r := request{message: m, event: ev, consumer: consumer, attempt: m.Attempt}
+	err = do(ctx, r)
+	return w.conclude(ctx, r, err, time.Since(started))
+}
+
+// carryOut has one case for each of [events.RequestTypes].
+func (w *Worker) carryOut(ctx context.Context, r request) error {
+	switch r.event.Type { //nolint:exhaustive // the others are not delivered; a test compares this table with the registry
+	case events.ChargeRequested:
+		return w.chargeRequested(ctx, r)
+	case events.ChargeCancelRequested:
+		return w.chargeCancelRequested(ctx, r)
+	case events.ChargeFailed, events.ChargeCanceled:
+		return w.chargeEnded(ctx, r)
+	case events.ChargeRefundRequested:
+		return w.refundRequested(ctx, r)
+	case events.ChargeRefreshRequested:
+		return w.refundsRefreshRequested(ctx, r)
+	case events.CheckoutRequested:
+		return w.checkoutRequested(ctx, r)
+	case events.CheckoutExpireRequested:
+		return w.checkoutExpireRequested(ctx, r)
+	case events.SetupRequested:
+		return w.setupRequested(ctx, r)
+	case events.SetupRefreshRequested:
+		return w.setupRefreshRequested(ctx, r)
+	case events.PaymentMethodDefaultRequested:
+		return w.methodDefaultRequested(ctx, r)
+	case events.PaymentMethodDetachRequested:
+		return w.methodDetachRequested(ctx, r)
+	case events.CustomerUpdated:
+		return w.customerUpdated(ctx, r)
+	case events.CustomerDeleted:
+		return w.customerDeleted(ctx, r)
+	case events.ProviderAccountLinked:
+		return w.accountLinked(ctx, r)
+	case events.ProviderAccountUnlinked:
+		return w.accountUnlinked(ctx, r)
+	}
+	return fmt.Errorf("%w: the worker has no request %q", events.ErrUnknownType, r.event.Type)
+}
+
+// conclude says what becomes of a request after a try. It is the one place that logs a request.
+func (w *Worker) conclude(ctx context.Context, r request, err error, took time.Duration) eventlog.Result {
+	fields := func(e *zerolog.Event) *zerolog.Event {
+		e = e.Str("event_type", string(r.event.Type)).Str("event_id", r.event.ID).Str("command_id", r.event.CorrelationID).
+			Str("entity_id", r.event.Subject).Str("customer_id", r.event.CustomerID()).
+			Uint64("stream_seq", r.message.Sequence).Int("attempt", r.attempt).Int64("dur_ms", took.Milliseconds())
+		if pe, ok := errors.AsType[*Error](err); ok {
+			e = e.Str("class", pe.Class.String()).Str("operation", pe.Operation).Str("code", pe.Code).Str("request_id", pe.RequestID)
+		}
+		return e
+	}
+	outcome := func(name string) {
+		w.metrics.requests.WithLabelValues(string(r.consumer), string(r.event.Type), name).Inc()
+	}
+	log := w.cfg.Logger
+	if err == nil {
+		outcome("done")
+		if r.consumer == eventlog.ConsumerRequests {
+			fields(log.Info()).Msg("command executed")
+		} else {
+			fields(log.Debug()).Msg("settled")
+		}
+		return eventlog.Done()
+	}
+	if ctx.Err() != nil || errors.Is(err, errStopped) {
+		outcome("stopped")
+		return eventlog.Retry(0)
+	}
+	if wait, ok := errors.AsType[*later](err); ok {
+		outcome("later")
+		fields(log.Debug()).Dur("after", wait.after).Str("reason", wait.reason).Msg("to be looked at later")
+		return eventlog.Retry(wait.after)
+	}
+	pe, ok := errors.AsType[*Error](err)
+	switch {
+	case !ok:
+		outcome("retry")
+		fields(log.Warn()).Err(err).Msg("tried again later")
+		return eventlog.Retry(backoff(firstRetry, r.attempt, longestRetry))
+	case pe.Class == Invalid || pe.Class == Declined:
+		outcome("dead")
+		fields(log.Error()).Err(err).Msg("dead letter")
+		return w.bury(ctx, r.message, r.consumer, r.event, err)
+	case pe.Class == Blocked:
+		outcome("blocked")
+		fields(log.Error()).Err(err).Msg("provider refuses our credentials")
+		return eventlog.Retry(max(pe.RetryAfter, jitter(blockedFor)))
+	}
+	outcome("retry")
+	fields(log.Warn()).Err(err).Msg("tried again later")
+	return eventlog.Retry(max(jitter(pe.RetryAfter), backoff(firstRetry, r.attempt, longestRetry)))
+}
+
+// bury sets a request aside. A crash between the dead letter and the acknowledgement brings the request once more and
+// leaves a second letter, which says the same.
+func (w *Worker) bury(ctx context.Context, m eventlog.Message, consumer eventlog.ConsumerName, ev *events.Event, reason error) eventlog.Result {
+	stage := "worker"
+	if consumer == eventlog.ConsumerSettling {
+		stage = "settle"
+	}
+	d := eventlog.DeadLetter{
+		Stage: stage, ID: fmt.Sprint(m.Sequence), Stream: m.Stream, Sequence: m.Sequence, Subject: m.Subject,
+		Reason: reason.Error(), Attempts: m.Attempt, At: w.cfg.Now().UTC(),
+	}
+	typ := "unknown"
+	if ev != nil {
+		d.ID, d.CustomerID, typ = ev.ID, ev.CustomerID(), string(ev.Type)
+	}
+	if err := w.log.Bury(ctx, d); err != nil {
+		w.cfg.Logger.Warn().Err(err).Uint64("stream_seq", m.Sequence).Msg("dead letter not stored")
+		return eventlog.Retry(backoff(firstRetry, m.Attempt, longestRetry))
+	}
+	w.metrics.dead.WithLabelValues(typ).Inc()
+	return eventlog.Done()
+}
+
+// backoff grows from first, doubling with each attempt (from 1) up to longest, with jitter so that what failed together
+// does not come back together.
+func backoff(first time.Duration, attempt int, longest time.Duration) time.Duration {
+	d := first
+	for i := 1; i < attempt && d < longest; i++ {
+		d *= 2
+	}
+	return jitter(min(d, longest))
+}
+
+// jitter is d, up to a quarter more.
+func jitter(d time.Duration) time.Duration {
+	if d <= 0 {
+		return 0
+	}
+	return d + time.Duration(rand.Int64N(int64(d)/4+1)) //nolint:gosec // G404: spreads retries, keeps no secret
+}
+
+// accountCache remembers which provider customer an account is linked to, because every charge needs it. An answer
+// that says "no such customer" empties its entry.
+type accountCache struct {
+	mu       sync.RWMutex
+	accounts map[string]events.ProviderAccount // guarded by mu, by account id
+}
+
+// cachedAccounts bounds the cache; about 300 bytes each.
+const cachedAccounts = 50_000
+
+func (c *accountCache) find(id string) (events.ProviderAccount, bool) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	a, ok := c.accounts[id]
+	return a, ok
+}
+
+func (c *accountCache) put(a events.ProviderAccount) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.accounts == nil || len(c.accounts) >= cachedAccounts {
+		c.accounts = map[string]events.ProviderAccount{}
+	}
+	c.accounts[a.ID] = a
+}
+
+func (c *accountCache) drop(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.accounts, id)
+}
+
+// doubts counts the charges of which it is not known whether money was taken.
+type doubts struct {
+	gauge prometheus.Gauge
+	mu    sync.Mutex
+	open  map[string]struct{} // guarded by mu, by charge id
+}
+
+func (d *doubts) note(chargeID string, status events.ChargeStatus) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if status == events.ChargeStatusInDoubt {
+		if d.open == nil {
+			d.open = map[string]struct{}{}
+		}
+		d.open[chargeID] = struct{}{}
+	} else {
+		delete(d.open, chargeID)
+	}
+	d.gauge.Set(float64(len(d.open)))
+}
