@@ -1,0 +1,385 @@
+package sandbox_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stripe/stripe-go/v76"
+	"github.com/stripe/stripe-go/v76/client"
+	"github.com/stripe/stripe-go/v76/webhook"
+	"go.uber.org/goleak"
+
+	"github.com/paykit-go/paykit/internal/provider/stripe/sandbox"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// longEnough bounds every wait of these tests.
+const longEnough = 20 * time.Second
+
+// world is a running sandbox with Stripe's own client.
+type world struct {
+	t    *testing.T
+	sand *sandbox.Server
+	base string
+	http *http.Client
+	api  *client.API
+}
+
+func newWorld(t *testing.T, change ...func(*sandbox.Config)) *world {
+	t.Helper()
+	cfg := sandbox.Config{SettleAfter: time.Millisecond}
+	for _, f := range change {
+		f(&cfg)
+	}
+	sand, err := sandbox.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- sand.Run(ctx) }()
+	server := httptest.NewServer(sand)
+	sand.SetBaseURL(server.URL)
+	transport := &http.Transport{DisableKeepAlives: true} // net/http sends a keyed POST again on a reused connection that dies
+	t.Cleanup(func() {
+		sand.Close()
+		server.Close()
+		cancel()
+		transport.CloseIdleConnections()
+		if err := <-ended; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	hc := &http.Client{Transport: transport, Timeout: longEnough}
+	return &world{t: t, sand: sand, base: server.URL, http: hc, api: newClient(server.URL, "sk_test_123", hc)}
+}
+
+func newClient(base, key string, hc *http.Client) *client.API {
+	backend := func() stripe.Backend {
+		return stripe.GetBackendWithConfig(stripe.APIBackend, &stripe.BackendConfig{
+			URL: stripe.String(base), MaxNetworkRetries: stripe.Int64(0), EnableTelemetry: stripe.Bool(false),
+			HTTPClient: hc, LeveledLogger: &stripe.LeveledLogger{Level: stripe.LevelNull},
+		})
+	}
+	return client.New(key, &stripe.Backends{API: backend(), Connect: backend(), Uploads: backend()})
+}
+
+// control makes a control call and decodes its answer into out. It returns the status.
+func (w *world) control(method, path, body string, out any) int {
+	w.t.Helper()
+	req, err := http.NewRequestWithContext(w.t.Context(), method, w.base+path, strings.NewReader(body))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return w.roundTrip(req, out)
+}
+
+func (w *world) roundTrip(req *http.Request, out any) int {
+	w.t.Helper()
+	resp, err := w.http.Do(req)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if out != nil {
+		if err := json.Unmarshal(body, out); err != nil {
+			w.t.Fatalf("%s %s: %v: %s", req.Method, req.URL, err, body)
+		}
+	}
+	return resp.StatusCode
+}
+
+// raw is an API call without a client library.
+func (w *world) raw(method, path, form, key string) (int, http.Header, []byte) {
+	w.t.Helper()
+	req, err := http.NewRequestWithContext(w.t.Context(), method, w.base+path, strings.NewReader(form))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer sk_test_123")
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	if key != "" {
+		req.Header.Set("Idempotency-Key", key)
+	}
+	resp, err := w.http.Do(req)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return resp.StatusCode, resp.Header, body
+}
+
+// advance moves the sandbox's clock.
+func (w *world) advance(by string) {
+	w.t.Helper()
+	if status := w.control(http.MethodPost, "/_sandbox/clock/advance", `{"by":"`+by+`"}`, nil); status != http.StatusOK {
+		w.t.Fatalf("advance: %d", status)
+	}
+}
+
+type ledgerPayment struct {
+	ID             string
+	Amount         int64
+	Currency       string
+	Status         string
+	Captures       int
+	AmountRefunded int64
+	Customer       string
+	PaymentMethod  string
+	Metadata       map[string]string
+}
+
+func (w *world) ledger() []ledgerPayment {
+	w.t.Helper()
+	var out struct{ Payments []ledgerPayment }
+	if status := w.control(http.MethodGet, "/_sandbox/ledger", "", &out); status != http.StatusOK {
+		w.t.Fatalf("ledger: %d", status)
+	}
+	return out.Payments
+}
+
+// captures sums how often money was taken.
+func (w *world) captures() int {
+	w.t.Helper()
+	n := 0
+	for _, p := range w.ledger() {
+		if p.Captures > 1 {
+			w.t.Errorf("payment %s took money %d times", p.ID, p.Captures)
+		}
+		n += p.Captures
+	}
+	return n
+}
+
+func (w *world) customer() *stripe.Customer {
+	w.t.Helper()
+	cus, err := w.api.Customers.New(&stripe.CustomerParams{Email: stripe.String("jenny@example.com"), Name: stripe.String("Jenny Rosen")})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return cus
+}
+
+// saved attaches a new card to a customer.
+func (w *world) saved(cus, card string) *stripe.PaymentMethod {
+	w.t.Helper()
+	m, err := w.api.PaymentMethods.Attach(card, &stripe.PaymentMethodAttachParams{Customer: stripe.String(cus)})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return m
+}
+
+// payment makes an unconfirmed payment of 49.00 USD.
+func (w *world) payment(cus, method string) *stripe.PaymentIntent {
+	w.t.Helper()
+	p := &stripe.PaymentIntentParams{
+		Amount: stripe.Int64(4900), Currency: stripe.String("usd"), PaymentMethodTypes: []*string{stripe.String("card")},
+		Description: stripe.String("Pro plan"), Metadata: map[string]string{"order": "42"},
+	}
+	if cus != "" {
+		p.Customer = stripe.String(cus)
+	}
+	if method != "" {
+		p.PaymentMethod = stripe.String(method)
+	}
+	pi, err := w.api.PaymentIntents.New(p)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return pi
+}
+
+func (w *world) confirmOffSession(id string) (*stripe.PaymentIntent, error) {
+	return w.api.PaymentIntents.Confirm(id, &stripe.PaymentIntentConfirmParams{OffSession: stripe.Bool(true)})
+}
+
+// eventTypes lists the log, oldest first.
+func (w *world) eventTypes(wanted ...string) []string {
+	w.t.Helper()
+	var out []string
+	for _, e := range w.events() {
+		if len(wanted) == 0 || slices.Contains(wanted, string(e.Type)) {
+			out = append(out, string(e.Type))
+		}
+	}
+	return out
+}
+
+func (w *world) events() []*stripe.Event {
+	w.t.Helper()
+	p := &stripe.EventListParams{}
+	p.Limit = stripe.Int64(100)
+	var out []*stripe.Event
+	it := w.api.Events.List(p)
+	for it.Next() {
+		out = append(out, it.Event())
+	}
+	if it.Err() != nil {
+		w.t.Fatal(it.Err())
+	}
+	slices.Reverse(out)
+	return out
+}
+
+// event returns the only event of a type.
+func (w *world) event(eventType string) *stripe.Event {
+	w.t.Helper()
+	var found *stripe.Event
+	for _, e := range w.events() {
+		if string(e.Type) == eventType {
+			if found != nil {
+				w.t.Fatalf("more than one %s", eventType)
+			}
+			found = e
+		}
+	}
+	if found == nil {
+		w.t.Fatalf("no %s among %v", eventType, w.eventTypes())
+	}
+	return found
+}
+
+// until asks again, as a poller would, until good says so. The sandbox settles things in its own time.
+func (w *world) until(what string, good func() bool) {
+	w.t.Helper()
+	deadline := time.After(longEnough)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !good() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			w.t.Fatalf("timed out: %s", what)
+		}
+	}
+}
+
+// stripeError unwraps Stripe's error and checks what it is.
+func stripeError(t *testing.T, err error, status int, errorType stripe.ErrorType, code string) *stripe.Error {
+	t.Helper()
+	var se *stripe.Error
+	if !errors.As(err, &se) {
+		t.Fatalf("got %v, want Stripe's error %d %s %s", err, status, errorType, code)
+	}
+	if se.HTTPStatusCode != status || se.Type != errorType || string(se.Code) != code {
+		t.Fatalf("got %d %s %q (%s), want %d %s %q", se.HTTPStatusCode, se.Type, se.Code, se.Msg, status, errorType, code)
+	}
+	return se
+}
+
+// receiver is a webhook receiver that checks signatures.
+type receiver struct {
+	url    string
+	secret string
+	seen   chan *stripe.Event
+
+	mu     sync.Mutex
+	answer func(attempt int, e *stripe.Event) int // status of the n-th attempt of an event, from 1
+	tries  map[string]int
+	stamps map[string][]string // signature headers by event
+}
+
+func newReceiver(t *testing.T, secret string) *receiver {
+	t.Helper()
+	r := &receiver{
+		secret: secret, seen: make(chan *stripe.Event, 1000), tries: map[string]int{}, stamps: map[string][]string{},
+		answer: func(int, *stripe.Event) int { return http.StatusOK },
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		body, err := io.ReadAll(req.Body)
+		if err != nil {
+			t.Errorf("receive: %v", err)
+		}
+		r.mu.Lock()
+		secret := r.secret
+		r.mu.Unlock()
+		e, err := webhook.ConstructEvent(body, req.Header.Get("Stripe-Signature"), secret)
+		if err != nil {
+			t.Errorf("signature: %v", err)
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		r.mu.Lock()
+		r.tries[e.ID]++
+		r.stamps[e.ID] = append(r.stamps[e.ID], req.Header.Get("Stripe-Signature"))
+		status := r.answer(r.tries[e.ID], &e)
+		r.mu.Unlock()
+		w.WriteHeader(status)
+		r.seen <- &e
+	}))
+	t.Cleanup(server.Close)
+	r.url = server.URL + "/hook"
+	return r
+}
+
+// next waits for a delivery.
+func (r *receiver) next(t *testing.T) *stripe.Event {
+	t.Helper()
+	select {
+	case e := <-r.seen:
+		return e
+	case <-time.After(longEnough):
+		t.Fatal("no delivery")
+		return nil
+	}
+}
+
+// quiet fails if something was delivered. It is called when everything that could be delivered has been.
+func (r *receiver) quiet(t *testing.T) {
+	t.Helper()
+	select {
+	case e := <-r.seen:
+		t.Errorf("unexpected delivery of %s", e.Type)
+	default:
+	}
+}
+
+// attempts is how often an event was delivered.
+func (r *receiver) attempts(id string) (n int, stamps []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.tries[id], slices.Clone(r.stamps[id])
+}
+
+func mustJSON(t *testing.T, raw []byte) map[string]any {
+	t.Helper()
+	var m map[string]any
+	if err := json.NewDecoder(bytes.NewReader(raw)).Decode(&m); err != nil {
+		t.Fatalf("%v: %s", err, raw)
+	}
+	return m
+}
+
+// at reads a value deep in decoded JSON: at(m, "error", "code").
+func at(m map[string]any, path ...string) any {
+	var v any = m
+	for _, key := range path {
+		object, ok := v.(map[string]any)
+		if !ok {
+			return fmt.Sprintf("no object at %s", key)
+		}
+		v = object[key]
+	}
+	return v
+}
