@@ -81,9 +81,9 @@ func errCustomerNotFound(param string) error {
 	return &events.Error{Code: events.CodeCustomerNotFound, Message: "there is no such customer", Param: param}
 }
 
-// withProfile puts a customer's profile beside the row. The revision that the row's event announced is shown. It may
-// be gone, because a newer one was announced that the views do not have yet, or because the customer is being erased:
-// then the newest there is, or none.
+// withProfile puts a customer's profile beside the row: the revision that the row's event announced. A newer one may be
+// there that no event announces yet; the announced one may be gone, because a still newer event that the views do not
+// have superseded it, or because the customer is being erased: then the newest there is, or none.
 func (q *queries) withProfile(ctx context.Context, c customerRow) (events.CustomerResult, error) {
 	result := events.CustomerResult{
 		ID: c.customer.ID, ReferenceID: c.customer.ReferenceID,
@@ -93,9 +93,15 @@ func (q *queries) withProfile(ctx context.Context, c customerRow) (events.Custom
 	if c.customer.Deleted() || c.customer.ProfileRevision == 0 {
 		return result, nil
 	}
-	revision, err := q.log.ProfileAt(ctx, c.customer.ProfileRevision)
-	if errors.Is(err, eventlog.ErrNotFound) {
-		revision, err = q.log.Profile(ctx, c.customer.ID)
+	revision, err := q.log.Profile(ctx, c.customer.ID)
+	if err == nil && revision.Sequence > c.customer.ProfileRevision {
+		announced, atErr := q.log.ProfileAt(ctx, c.customer.ProfileRevision)
+		switch {
+		case atErr == nil:
+			revision = announced
+		case !errors.Is(atErr, eventlog.ErrNotFound):
+			err = atErr
+		}
 	}
 	if errors.Is(err, eventlog.ErrNotFound) {
 		return result, nil

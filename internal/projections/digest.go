@@ -15,6 +15,7 @@ type Result struct {
 	Digest   string            `json:"digest"`
 	Sequence uint64            `json:"sequence"`
 	Rows     map[string]uint64 `json:"rows"`
+	Path     string            `json:"-"` // of a rebuild: where the new file is
 }
 
 // viewName is the name under which [Result] counts a bucket's rows; "" for an index.

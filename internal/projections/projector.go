@@ -56,6 +56,14 @@ func Open(dir string, log *eventlog.Log, cfg Config) (*Projector, error) {
 	return p, nil
 }
 
+// replace closes a file that can't be used, puts it aside and begins a new one.
+func (p *Projector) replace(why *unfitError) error {
+	if err := p.store.Load().close(); err != nil {
+		return err
+	}
+	return p.restart(why)
+}
+
 // restart puts the file aside and begins a new one.
 func (p *Projector) restart(why *unfitError) error {
 	aside, err := setAside(p.path, why.Reason, p.now())
@@ -90,12 +98,7 @@ func (p *Projector) Run(ctx context.Context) error {
 		}
 		restarted = true
 		p.progress.change(func(g *progress) { g.running = false })
-		if why.Reason != "damaged" { // a damaged file is left open: closing it can wait for ever
-			if err := p.store.Load().close(); err != nil {
-				return err
-			}
-		}
-		if err := p.restart(why); err != nil {
+		if err := p.replace(why); err != nil {
 			p.progress.change(func(g *progress) { g.err = err })
 			return err
 		}

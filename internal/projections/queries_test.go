@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
@@ -116,7 +117,8 @@ func TestPaymentMethodQueries(t *testing.T) {
 	check("to be detached", fields{"customerId": ada, "providerId": "stripe"}, at, one, three, two)
 	at = l.method(ada, one, events.MethodGone{})
 	check("the default detached", fields{"customerId": ada, "providerId": "stripe"}, at, three, two)
-	at = l.method(ada, two, events.DefaultSet{RequestedAt: asked.Add(-1)})
+	// Between the times at which two and three were attached.
+	at = l.method(ada, two, events.DefaultSet{RequestedAt: asked.Add(-2500 * time.Millisecond)})
 	check("an older request carried out late", fields{"customerId": ada, "providerId": "stripe"}, at, three, two)
 
 	got := ask(t, nc, "payment_method.get", fields{"paymentMethodId": one}, at)

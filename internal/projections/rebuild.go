@@ -21,37 +21,32 @@ const rebuildName = FileName + ".rebuild"
 // them are put in at once, the fewer pages are written twice.
 const rebuildBatch = 20_000
 
-// Rebuilt is what a rebuild made: the views' state, and where the file is. Live is false if a running projector holds
-// the live file: then the new one was left beside it, at Path.
-type Rebuilt struct {
-	Result
-	Path string `json:"-"`
-	Live bool   `json:"-"`
-}
-
 // errReached ends following the LOG at the sequence where it ended when the rebuild began.
 var errReached = errors.New("reached")
 
 // Rebuild makes the views anew from the first event, up to where the LOG ends when it begins, in a fresh file, which
-// then takes the live file's place. progress, if not nil, is told after each transaction. It must not run twice at once
-// in one directory: the second gets [ErrLocked].
-func Rebuild(ctx context.Context, log *eventlog.Log, dir string, progress func(sequence, of uint64)) (Rebuilt, error) {
+// then takes the live file's place, unless a running projector holds that: then the new one is left beside it. Path in the
+// result says which. progress, if not nil, is told after each transaction. It does not run twice at once in one
+// directory: the second gets [ErrLocked].
+func Rebuild(ctx context.Context, log *eventlog.Log, dir string, progress func(sequence, of uint64)) (Result, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return Rebuilt{}, fmt.Errorf("rebuild: %w", err)
+		return Result{}, fmt.Errorf("rebuild: %w", err)
 	}
 	path := filepath.Join(dir, rebuildName)
 	result, err := rebuildInto(ctx, log, path, progress)
 	if err != nil {
-		return Rebuilt{}, fmt.Errorf("rebuild: %w", err)
+		return Result{}, fmt.Errorf("rebuild: %w", err)
 	}
-	live, err := replace(path, filepath.Join(dir, FileName))
+	live := filepath.Join(dir, FileName)
+	replaced, err := replace(path, live)
 	if err != nil {
-		return Rebuilt{}, fmt.Errorf("rebuild: %w", err)
+		return Result{}, fmt.Errorf("rebuild: %w", err)
 	}
-	if live {
-		path = filepath.Join(dir, FileName)
+	result.Path = path
+	if replaced {
+		result.Path = live
 	}
-	return Rebuilt{Result: result, Path: path, Live: live}, nil
+	return result, nil
 }
 
 // rebuildInto builds the views at path. A crash leaves a file there that nobody opens and the next rebuild removes.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -58,8 +59,9 @@ const (
 
 // store is the views' open file.
 type store struct {
-	db   *bbolt.DB
-	path string
+	db     *bbolt.DB
+	path   string
+	broken atomic.Bool // it was found damaged
 }
 
 // storeOptions say how a file is opened. NoSync is for a file that is thrown away if the process dies.
@@ -82,12 +84,10 @@ func openStore(path string, o storeOptions) (*store, error) {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	s := &store{db: db, path: path}
-	err = s.prepare(o.check)
-	if errors.Is(err, errDamaged) {
-		// Not closed: closing a file whose pages are garbage can wait for ever on a lock that its panic left behind.
-		return nil, &unfitError{Reason: "damaged", Err: err}
-	}
-	if err != nil {
+	if err := s.prepare(o.check); err != nil {
+		if errors.Is(err, errDamaged) {
+			err = &unfitError{Reason: "damaged", Err: err}
+		}
 		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
@@ -248,16 +248,28 @@ func (s *store) digest(ctx context.Context) (r Result, err error) {
 
 // view runs a read transaction. Slices that f sees are valid until it returns.
 func (s *store) view(f func(*bbolt.Tx) error) error {
-	return guard(func() error { return s.db.View(f) })
+	return s.note(guard(func() error { return s.db.View(f) }))
 }
 
 // update runs a write transaction: all of f, durable when it returns nil, or nothing.
 func (s *store) update(f func(*bbolt.Tx) error) error {
-	return guard(func() error { return s.db.Update(f) })
+	return s.note(guard(func() error { return s.db.Update(f) }))
 }
 
+func (s *store) note(err error) error {
+	if errors.Is(err, errDamaged) {
+		s.broken.Store(true)
+	}
+	return err
+}
+
+// close closes the file. A damaged one is only let go of when the process ends: what panicked in it may have left a
+// lock of bbolt's behind, which closing would wait for.
 func (s *store) close() error {
-	if err := guard(s.db.Close); err != nil {
+	if s.broken.Load() {
+		return nil
+	}
+	if err := s.db.Close(); err != nil {
 		return fmt.Errorf("close %s: %w", s.path, err)
 	}
 	return nil

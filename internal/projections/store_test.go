@@ -1,6 +1,7 @@
 package projections
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -75,7 +76,7 @@ func TestOpenTellsWhatIsWrongWithAFile(t *testing.T) {
 		}, "damaged"},
 		"a text": {func(t *testing.T, path string, _ int64) {
 			t.Helper()
-			if err := os.WriteFile(path, make([]byte, 3*page), 0o600); err != nil {
+			if err := os.WriteFile(path, bytes.Repeat([]byte("text\n"), page), 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}, "damaged"},
@@ -229,16 +230,19 @@ func flipInRow(t *testing.T, path string) {
 	t.Helper()
 	s := openTestStore(t, path)
 	defer closeStore(t, s)
-	err := s.update(func(tx *bbolt.Tx) error {
-		b := tx.Bucket([]byte(bucketCustomers))
-		k, v := b.Cursor().First()
-		v = append([]byte(nil), v...)
-		v[len(v)-5] ^= 1
-		return b.Put(append([]byte(nil), k...), v)
-	})
-	if err != nil {
+	if err := flipIn(s); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func flipIn(s *store) error {
+	return s.update(func(tx *bbolt.Tx) error {
+		b := tx.Bucket([]byte(bucketCustomers))
+		k, v := b.Cursor().First()
+		v = bytes.Clone(v)
+		v[len(v)-5] ^= 1
+		return b.Put(bytes.Clone(k), v)
+	})
 }
 
 func filesIn(t *testing.T, dir string) []string {
