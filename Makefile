@@ -52,7 +52,7 @@ $(GOLANGCI):
 
 .PHONY: bench
 bench: ## the figures of docs/performance.md, each as a ratio within one run
-	$(GO) test -run '^$$' -bench . -benchtime 3s -timeout 30m ./internal/bench/...
+	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./internal/bench/...
 
 .PHONY: golden
 golden: ## write missing golden files (existing ones are never changed)

@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
+	"maps"
+	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -127,7 +129,9 @@ func (c provisionCmd) Run(a *app) error {
 	if err != nil {
 		return err //nolint:wrapcheck // says what it was
 	}
-	return a.provisioned(report)
+	return a.fields(report, "environment", report.Env, "log may take", strconv.FormatInt(report.MaxBytes, 10)+" bytes",
+		"made", strings.Join(report.Created, ", "), "brought up to date", strings.Join(report.Updated, ", "),
+		"as they were", strings.Join(report.Unchanged, ", "), "links put back", strconv.Itoa(report.Links))
 }
 
 type rebuildCmd struct {
@@ -153,5 +157,11 @@ func (c rebuildCmd) Run(a *app) error {
 	if err != nil {
 		return err //nolint:wrapcheck // says what it was
 	}
-	return a.rebuilt(result, filepath.Join(c.DataDir, "views.db"))
+	var rows []string
+	for _, view := range slices.Sorted(maps.Keys(result.Rows)) {
+		rows = append(rows, view, strconv.FormatUint(result.Rows[view], 10))
+	}
+	return a.fields(result, append([]string{
+		"digest", result.Digest, "sequence", strconv.FormatUint(result.Sequence, 10), "file", result.Path,
+	}, rows...)...)
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -40,6 +41,19 @@ type Handler struct {
 	cfg   Config
 	log   *eventlog.Log
 	waits *waits
+
+	serving atomic.Bool // the api's endpoints are known to NATS
+}
+
+// errNotServing is what readiness says before the api's endpoints are known to NATS, and after they stopped.
+var errNotServing = errors.New("the command service is not running")
+
+// Ready tells whether commands are taken in over the api.
+func (h *Handler) Ready() error {
+	if !h.serving.Load() {
+		return errNotServing
+	}
+	return nil
 }
 
 // New makes a Handler. Close it when it is no longer used.

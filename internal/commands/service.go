@@ -54,7 +54,9 @@ func Serve(ctx context.Context, nc *nats.Conn, h *Handler) error {
 	if err := nc.Flush(); err != nil && ctx.Err() == nil {
 		return errors.Join(fmt.Errorf("start the command service: %w", err), m.Stop())
 	}
+	h.serving.Store(true)
 	<-ctx.Done()
+	h.serving.Store(false)
 	s.finish(context.WithoutCancel(ctx), m)
 	return nil
 }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
+	"runtime/debug"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/paykit-go/paykit/internal/commands"
+	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/projections"
 	"github.com/paykit-go/paykit/internal/provider"
 	"github.com/paykit-go/paykit/internal/provider/stripe"
@@ -30,24 +32,18 @@ func (p Ingest) Start(_ context.Context, e Env) (func(context.Context) error, er
 	}
 	webhooks := map[string]provider.Webhooks{stripeID: hooks}
 	log := e.Logger
-	handler, err := commands.New(e.Log, commands.Config{
-		Providers: []string{stripeID}, DefaultCurrency: p.DefaultCurrency, Logger: log,
-	})
-	if err != nil {
-		return nil, &UsageError{Err: err}
+	if !events.Currency(p.DefaultCurrency).Known() {
+		return nil, &UsageError{Err: fmt.Errorf("PAYKIT_DEFAULT_CURRENCY: %q is not a currency of Stripe's, in lower case", p.DefaultCurrency)}
 	}
+	handler := commands.New(e.Log, commands.Config{
+		Providers: []string{stripeID}, DefaultCurrency: p.DefaultCurrency, Version: Version(), Logger: log,
+	})
 	e.HTTP.Mux.Handle("/webhooks/", provider.NewDoor(e.Log, webhooks, provider.DoorConfig{Logger: log, Registerer: e.HTTP.Metrics}))
-	normalizer := provider.NewNormalizer(e.Log, webhooks, provider.NormalizerConfig{Env: e.Log.Env(), Logger: log, Registerer: e.HTTP.Metrics})
-	var serving atomic.Bool
-	e.HTTP.Check(Check{Name: "commands", Ready: func() error {
-		if !serving.Load() {
-			return errors.New("the command service has not started")
-		}
-		return nil
-	}})
+	normalizer := provider.NewNormalizer(e.Log, webhooks, provider.NormalizerConfig{Logger: log, Registerer: e.HTTP.Metrics})
+	e.HTTP.Check(Check{Name: "commands", Ready: handler.Ready})
 	return func(ctx context.Context) error {
 		g, ctx := errgroup.WithContext(ctx)
-		g.Go(func() error { return commands.Serve(ctx, e.Conn, handler, func() { serving.Store(true) }) })
+		g.Go(func() error { return commands.Serve(ctx, e.Conn, handler) })
 		g.Go(func() error { return commands.ConsumeQueue(ctx, handler) })
 		g.Go(func() error { return normalizer.Run(ctx) })
 		g.Go(func() error { return e.Log.SweepInbox(ctx) })
@@ -62,11 +58,11 @@ type Worker struct{ Stripe StripeAPI }
 func (p Worker) Start(_ context.Context, e Env) (func(context.Context) error, error) {
 	client, err := stripe.New(stripe.Config{APIKey: p.Stripe.Key, APIBase: p.Stripe.Base, Env: e.Log.Env(), Logger: e.Logger})
 	if err != nil {
-		return nil, &UsageError{Err: err}
+		return nil, &UsageError{Err: fmt.Errorf("STRIPE_API_KEY, STRIPE_API_BASE: %w", err)}
 	}
 	worker := provider.NewWorker(e.Log, map[string]provider.API{stripeID: client}, provider.WorkerConfig{
-		Env: e.Log.Env(), Logger: e.Logger, Rate: p.Stripe.Rate, Registerer: e.HTTP.Metrics,
-		Decoders: map[string]provider.Decoder{stripeID: stripe.Decoder{}},
+		Logger: e.Logger, Rate: p.Stripe.Rate, Registerer: e.HTTP.Metrics,
+		Webhooks: map[string]provider.Webhooks{stripeID: &stripe.Webhooks{}}, // without secrets: it reads, and verifies nothing
 	})
 	e.HTTP.Check(Check{Name: "provider", Ready: worker.Ready})
 	return worker.Run, nil
@@ -85,4 +81,17 @@ func (p Projector) Start(_ context.Context, e Env) (func(context.Context) error,
 	return func(ctx context.Context) error {
 		return errors.Join(views.Run(ctx), views.Close())
 	}, nil
+}
+
+// Version is the program's version: that of its module, or the revision it was built from.
+func Version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "0.0.0-dev"
+	}
+	version, tagged := strings.CutPrefix(info.Main.Version, "v")
+	if !tagged {
+		return "0.0.0-dev"
+	}
+	return version
 }

@@ -1,0 +1,397 @@
+package bench_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"github.com/paykit-go/paykit"
+	"github.com/paykit-go/paykit/internal/dev"
+	"github.com/paykit-go/paykit/internal/events"
+	"github.com/paykit-go/paykit/internal/provider"
+	"github.com/paykit-go/paykit/internal/provider/stripe"
+)
+
+const secret = "whsec_bench"
+
+// span is how long each side of a ratio is measured, per round; rounds alternate.
+const (
+	span   = 2 * time.Second
+	rounds = 3
+)
+
+// engine is `paykit dev` in this process, on free ports.
+func engine(b *testing.B) (dev.Addresses, *paykit.Client) {
+	b.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ready, done := make(chan dev.Addresses, 1), make(chan error, 1)
+	go func() {
+		done <- dev.Run(ctx, dev.Config{WebhookSecrets: []string{secret}, Logger: zerolog.Nop()}, func(a dev.Addresses) { ready <- a })
+	}()
+	b.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			b.Error(err)
+		}
+	})
+	select {
+	case at := <-ready:
+		pk, err := paykit.Connect(ctx, at.NATS)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(pk.Close)
+		return at, pk
+	case err := <-done:
+		done <- err
+		b.Fatalf("dev: %v", err)
+	}
+	return dev.Addresses{}, nil
+}
+
+// rate is how often per second do succeeds with so many callers at once.
+func rate(b *testing.B, callers int, do func(n int) error) (perSecond float64, latencies []time.Duration) {
+	b.Helper()
+	var next, failed atomic.Int64
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	began := time.Now()
+	for range callers {
+		wg.Go(func() {
+			var mine []time.Duration
+			for time.Since(began) < span {
+				t := time.Now()
+				if err := do(int(next.Add(1))); err != nil {
+					failed.Add(1)
+					b.Error(err)
+					return
+				}
+				mine = append(mine, time.Since(t))
+			}
+			mu.Lock()
+			latencies = append(latencies, mine...)
+			mu.Unlock()
+		})
+	}
+	wg.Wait()
+	took := time.Since(began)
+	slices.Sort(latencies)
+	return float64(len(latencies)) / took.Seconds(), latencies
+}
+
+func percentile(sorted []time.Duration, p float64) time.Duration {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[min(int(float64(len(sorted))*p), len(sorted)-1)]
+}
+
+func median(list []float64) float64 {
+	slices.Sort(list)
+	return list[len(list)/2]
+}
+
+// signed is a delivery of a type that means nothing to the engine, so that the door alone is measured.
+func signed(id string) (body []byte, header string) {
+	body = fmt.Appendf(nil, `{"id":%q,"object":"event","api_version":"2023-10-16","created":1795328040,"type":"balance.available","livemode":false,"data":{"object":{"id":"bal_1","object":"balance","pad":%q}}}`, id, strings.Repeat("x", 800))
+	at := strconv.FormatInt(time.Now().Unix(), 10)
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(at + "."))
+	mac.Write(body)
+	return body, "t=" + at + ",v1=" + hex.EncodeToString(mac.Sum(nil))
+}
+
+// bare reads a delivery and verifies its signature, and does nothing more.
+func bare(b *testing.B) *httptest.Server {
+	b.Helper()
+	hooks, err := stripe.NewWebhooks([]string{secret})
+	if err != nil {
+		b.Fatal(err)
+	}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
+		if err != nil || hooks.Verify(body, r.Header, time.Now()) != nil {
+			w.WriteHeader(http.StatusBadRequest)
+		}
+	}))
+	b.Cleanup(srv.Close)
+	return srv
+}
+
+// BenchmarkWebhooks: deliveries durably accepted per second, against a bare handler.
+func BenchmarkWebhooks(b *testing.B) {
+	at, _ := engine(b)
+	plain := bare(b)
+	for _, connections := range []int{1, 16, 128} {
+		b.Run(fmt.Sprintf("connections=%d", connections), func(b *testing.B) {
+			client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: connections, MaxConnsPerHost: connections}}
+			defer client.CloseIdleConnections()
+			deliver := func(url, round string) func(int) error {
+				return func(n int) error {
+					body, header := signed(fmt.Sprintf("evt_%d_%s_%d", connections, round, n))
+					req, err := http.NewRequestWithContext(b.Context(), http.MethodPost, url, bytes.NewReader(body))
+					if err != nil {
+						return err
+					}
+					req.Header.Set("Stripe-Signature", header)
+					res, err := client.Do(req)
+					if err != nil {
+						return err
+					}
+					defer res.Body.Close()
+					_, _ = io.Copy(io.Discard, res.Body)
+					if res.StatusCode != http.StatusOK {
+						return fmt.Errorf("status %d", res.StatusCode)
+					}
+					return nil
+				}
+			}
+			var ratios, door, limit, p99 []float64
+			for round := range rounds {
+				bareRate, bareTimes := rate(b, connections, deliver(plain.URL, ""))
+				doorRate, doorTimes := rate(b, connections, deliver(at.HTTP+"/webhooks/stripe", strconv.Itoa(round)))
+				ratios = append(ratios, doorRate/bareRate)
+				door, limit = append(door, doorRate), append(limit, bareRate)
+				p99 = append(p99, float64(percentile(doorTimes, 0.99))/float64(percentile(bareTimes, 0.99)))
+			}
+			report(b, median(ratios), "ratio", median(door), "door/s", median(limit), "bare/s", median(p99), "p99-ratio")
+		})
+	}
+}
+
+func report(b *testing.B, pairs ...any) {
+	b.Helper()
+	b.ReportMetric(0, "ns/op")
+	for i := 0; i+1 < len(pairs); i += 2 {
+		b.ReportMetric(pairs[i].(float64), pairs[i+1].(string)) //nolint:forcetypeassert // our own calls
+	}
+}
+
+// customer makes a customer with a saved card.
+func customer(b *testing.B, at dev.Addresses, pk *paykit.Client, reference string) (customerID, methodID string) {
+	b.Helper()
+	c, err := pk.Customer.Sync(b.Context(), paykit.CustomerSync{ReferenceID: reference, Email: reference + "@example.com"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	setup, err := pk.PaymentMethod.Attach(b.Context(), paykit.PaymentMethodAttach{CustomerID: c.ID, ReturnURL: "https://example.com/back"}, paykit.WithWait(10*time.Second))
+	if err != nil {
+		b.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(b.Context(), http.MethodPost, at.Sandbox+"/_sandbox/checkout/"+setup.ProviderSessionID+"/complete", strings.NewReader(`{"card":"4242424242424242"}`))
+	if err != nil {
+		b.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		b.Fatal(err)
+	}
+	_ = res.Body.Close()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+		list, err := pk.PaymentMethod.List(b.Context(), paykit.PaymentMethodList{CustomerID: c.ID})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if len(list.Items) > 0 {
+			return c.ID, list.Items[0].ID
+		}
+	}
+	b.Fatal("the card was not saved")
+	return "", ""
+}
+
+// BenchmarkCharge: a charge's time beyond the two bare Stripe calls, in milliseconds and in durable publishes.
+func BenchmarkCharge(b *testing.B) {
+	at, pk := engine(b)
+	customerID, methodID := customer(b, at, pk, "bench")
+	c, err := pk.Customer.Get(b.Context(), customerID)
+	if err != nil {
+		b.Fatal(err)
+	}
+	m, err := pk.PaymentMethod.Get(b.Context(), methodID)
+	if err != nil {
+		b.Fatal(err)
+	}
+	api, err := stripe.New(stripe.Config{APIKey: "sk_test_bench", APIBase: at.Sandbox, Env: "bench"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	publish := durablePublish(b, at)
+	var calls, charges, syncs []float64
+	const n = 60
+	for i := range n {
+		t := time.Now()
+		p, err := api.CreatePayment(b.Context(), fmt.Sprintf("bare-%d", i), provider.PaymentRequest{
+			CustomerID: c.ProviderAccounts[0].ProviderCustomerID, MethodID: m.ProviderMethodID, Amount: 1900, Currency: "usd",
+			Description: "bench", Owner: events.Owner{Env: "bench"},
+		})
+		if err == nil {
+			p, err = api.ConfirmPayment(b.Context(), fmt.Sprintf("bare-confirm-%d", i), p.ID, provider.ConfirmRequest{MethodID: m.ProviderMethodID})
+		}
+		if err != nil || p.Status != events.PaymentSucceeded {
+			b.Fatalf("bare charge: %+v, %v", p, err)
+		}
+		calls = append(calls, float64(time.Since(t)))
+		t = time.Now()
+		charge, err := pk.Charge.Create(b.Context(), paykit.ChargeCreate{CustomerID: customerID, PaymentMethodID: methodID, Amount: 1900, Description: "bench"})
+		if err != nil || charge.Status != paykit.ChargeSucceeded {
+			b.Fatalf("charge: %+v, %v", charge, err)
+		}
+		charges = append(charges, float64(time.Since(t)))
+		t = time.Now()
+		publish()
+		syncs = append(syncs, float64(time.Since(t)))
+	}
+	beyond := median(charges) - median(calls)
+	report(b, median(charges)/median(calls), "ratio", median(charges)/1e6, "charge-ms", median(calls)/1e6, "two-calls-ms",
+		median(syncs)/1e6, "publish-ms", beyond/median(syncs), "beyond-in-publishes")
+	var inFlight []float64
+	for range rounds {
+		perSecond, _ := rate(b, 64, func(int) error {
+			charge, err := pk.Charge.Create(b.Context(), paykit.ChargeCreate{CustomerID: customerID, PaymentMethodID: methodID, Amount: 1900, Description: "bench"}, paykit.WithWait(20*time.Second))
+			if err == nil && charge.Status != paykit.ChargeSucceeded {
+				err = fmt.Errorf("charge is %s", charge.Status)
+			}
+			return err
+		})
+		inFlight = append(inFlight, perSecond)
+	}
+	b.ReportMetric(median(inFlight), "one-customer-64-in-flight/s")
+}
+
+// durablePublish is one bare publish into a stream of its own on the same server.
+func durablePublish(b *testing.B, at dev.Addresses) func() {
+	b.Helper()
+	nc, err := nats.Connect(at.NATS)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := js.CreateStream(b.Context(), jetstream.StreamConfig{Name: "BENCH", Subjects: []string{"bench.>"}}); err != nil {
+		b.Fatal(err)
+	}
+	payload := bytes.Repeat([]byte("x"), 1000)
+	return func() {
+		if _, err := js.Publish(b.Context(), "bench.x", payload); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkPaymentMethodList: a query's rate against a bare NATS echo of the same answer.
+func BenchmarkPaymentMethodList(b *testing.B) {
+	at, pk := engine(b)
+	customerID, _ := customer(b, at, pk, "bench")
+	nc, err := nats.Connect(at.NATS)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer nc.Close()
+	body := fmt.Appendf(nil, `{"customerId":%q}`, customerID)
+	answer, err := nc.Request("paykit.query.payment_method.list", body, 5*time.Second)
+	if err != nil {
+		b.Fatal(err)
+	}
+	server, err := nats.Connect(at.NATS)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer server.Close()
+	if _, err := server.Subscribe("bench.echo", func(m *nats.Msg) { _ = m.Respond(answer.Data) }); err != nil {
+		b.Fatal(err)
+	}
+	if err := server.Flush(); err != nil {
+		b.Fatal(err)
+	}
+	ask := func(subject string) func(int) error {
+		return func(int) error {
+			m, err := nc.Request(subject, body, 5*time.Second)
+			if err == nil && len(m.Data) != len(answer.Data) {
+				err = fmt.Errorf("answer %s", m.Data)
+			}
+			return err
+		}
+	}
+	for _, callers := range []int{1, 16} {
+		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
+			var ratios, list, echo, p99 []float64
+			for range rounds {
+				echoRate, echoTimes := rate(b, callers, ask("bench.echo"))
+				listRate, listTimes := rate(b, callers, ask("paykit.query.payment_method.list"))
+				ratios = append(ratios, listRate/echoRate)
+				list, echo = append(list, listRate), append(echo, echoRate)
+				p99 = append(p99, float64(percentile(listTimes, 0.99))/float64(percentile(echoTimes, 0.99)))
+			}
+			report(b, median(ratios), "ratio", median(list), "list/s", median(echo), "echo/s", median(p99), "p99-ratio")
+		})
+	}
+}
+
+// BenchmarkDev: how long `paykit dev` takes to be ready, and its memory when idle.
+func BenchmarkDev(b *testing.B) {
+	bin := filepath.Join(b.TempDir(), "paykit")
+	build := exec.CommandContext(b.Context(), "go", "build", "-trimpath", "-ldflags=-s -w", "-o", bin, "../../cmd/paykit") //nolint:gosec // our own path
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		b.Fatalf("%v: %s", err, out)
+	}
+	info, err := os.Stat(bin)
+	if err != nil {
+		b.Fatal(err)
+	}
+	cmd := exec.CommandContext(b.Context(), bin, "dev", "--nats-port", "0", "--http-port", "0", "--sandbox-port", "0") //nolint:gosec // our own binary
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	began := time.Now()
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	first := make([]byte, 1)
+	if _, err := out.Read(first); err != nil {
+		b.Fatal(err)
+	}
+	ready := time.Since(began)
+	go func() { _, _ = io.Copy(io.Discard, out) }()
+	time.Sleep(5 * time.Second) //nolint:forbidigo // idle time is what is measured
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	var rss float64
+	for line := range strings.Lines(string(status)) {
+		if value, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			rss, _ = strconv.ParseFloat(strings.Fields(value)[0], 64)
+		}
+	}
+	_ = cmd.Process.Signal(os.Interrupt)
+	if err := cmd.Wait(); err != nil {
+		b.Fatal(err)
+	}
+	report(b, float64(ready.Milliseconds()), "ready-ms", rss/1024, "idle-MiB", float64(info.Size())/(1<<20), "binary-MiB")
+}
