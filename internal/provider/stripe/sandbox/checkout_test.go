@@ -33,6 +33,7 @@ func sessionParams(cus string) *stripe.CheckoutSessionParams {
 func setupParams(cus string) *stripe.CheckoutSessionParams {
 	return &stripe.CheckoutSessionParams{
 		Mode: stripe.String("setup"), Customer: stripe.String(cus), SuccessURL: stripe.String("https://shop.example/ok"), Currency: stripe.String("usd"),
+		CancelURL:       stripe.String("https://shop.example/no"), // optional since a version after that of the schema test
 		SetupIntentData: &stripe.CheckoutSessionSetupIntentDataParams{Metadata: map[string]string{"where": "setup"}},
 	}
 }

@@ -219,6 +219,7 @@ func (t *triggerRun) setupWith(card string) string {
 
 func (t *triggerRun) checkout() string {
 	t.do(createSession, "", "mode", "payment", "customer", t.customerID(), "success_url", "https://example.com/success",
+		"cancel_url", "https://example.com/cancel",
 		"line_items[0][quantity]", "1", "line_items[0][price_data][currency]", t.in.Currency,
 		"line_items[0][price_data][unit_amount]", strconv.FormatInt(t.in.Amount, 10),
 		"line_items[0][price_data][product_data][name]", "Made by a trigger")
