@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"paykit": main})
+}
+
+// Scripts run the program as a person would. Each has ports of its own in $NATS_PORT, $HTTP_PORT and $SANDBOX_PORT.
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	testscript.Run(t, testscript.Params{
+		Dir:   "testdata/script",
+		Setup: setup,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"await": await, "readme": readme, "retry": retry,
+		},
+	})
+}
+
+func setup(env *testscript.Env) error {
+	for _, name := range []string{"NATS_PORT", "HTTP_PORT", "SANDBOX_PORT"} {
+		l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // opened and closed at once
+		if err != nil {
+			return err
+		}
+		_, port, err := net.SplitHostPort(l.Addr().String())
+		if err != nil {
+			return err
+		}
+		env.Setenv(name, port)
+		if err := l.Close(); err != nil {
+			return err
+		}
+	}
+	env.Setenv("NATS_URL", "nats://127.0.0.1:"+env.Getenv("NATS_PORT"))
+	env.Setenv("PAYKIT_SANDBOX_URL", "http://127.0.0.1:"+env.Getenv("SANDBOX_PORT"))
+	root, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	env.Setenv("ROOT", root+"/../..")
+	return nil
+}
+
+// await waits until a URL answers 200.
+func await(ts *testscript.TestScript, _ bool, args []string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, args[0], nil)
+		ts.Check(err)
+		res, err := http.DefaultClient.Do(req)
+		if err == nil {
+			_ = res.Body.Close()
+			if res.StatusCode == http.StatusOK {
+				return
+			}
+		}
+		select {
+		case <-ctx.Done():
+			ts.Fatalf("%s does not answer 200: %v", args[0], err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// retry runs a command until it succeeds and its output matches a pattern: `retry 'default' paykit method list …`.
+func retry(ts *testscript.TestScript, _ bool, args []string) {
+	want := regexp.MustCompile(args[0])
+	var out string
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) { //nolint:forbidigo // asks again
+		err := ts.Exec(args[1], args[2:]...)
+		if out = ts.ReadFile("stdout"); err == nil && want.MatchString(out) {
+			return
+		}
+	}
+	ts.Fatalf("%v never printed %s; last:\n%s", args[1:], args[0], out)
+}
+
+// step is one command of the README's loop and what it says that it prints.
+type step struct{ command, output string }
+
+// steps reads the loop out of the README: each ```sh block is followed by a ```text block.
+func steps(markdown string) []step {
+	_, loop, _ := strings.Cut(markdown, "## The loop")
+	loop, _, _ = strings.Cut(loop, "\n## ")
+	var list []step
+	for _, m := range regexp.MustCompile("(?s)```sh\n(.*?)```\n+```text\n(.*?)```").FindAllStringSubmatch(loop, -1) {
+		list = append(list, step{m[1], m[2]})
+	}
+	return list
+}
+
+// readme runs the README's steps as they are written and holds their output against what is written. Between the
+// second and the third it does what the README asks the reader to do in a browser.
+func readme(ts *testscript.TestScript, _ bool, _ []string) {
+	list := steps(ts.ReadFile(ts.Getenv("ROOT") + "/README.md"))
+	if len(list) != 5 {
+		ts.Fatalf("the README's loop has %d steps, not five", len(list))
+	}
+	for i, s := range list {
+		var got string
+		for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(100 * time.Millisecond) { //nolint:forbidigo // webhooks take their time
+			got = shell(ts, s.command)
+			if normal(got) == normal(s.output) {
+				break
+			}
+			if time.Now().After(deadline) {
+				ts.Fatalf("step %d prints something else than the README says:\n%s\nin full:\n%s", i+1, cmp.Diff(normal(s.output), normal(got)), got)
+			}
+		}
+		if id := regexp.MustCompile(`chk_[0-9A-Z]{26}`).FindString(got); i == 1 {
+			ts.Check(ts.Exec("paykit", "checkout", "pay", id))
+		}
+	}
+}
+
+// shell runs a README command with the program under test in place of `go run ./cmd/paykit`.
+func shell(ts *testscript.TestScript, command string) string {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "sh", "-c", strings.ReplaceAll(command, "go run ./cmd/paykit", "paykit")) //nolint:gosec // our README
+	for _, name := range []string{"PATH", "NATS_URL", "PAYKIT_SANDBOX_URL", "HOME"} {
+		cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%s", name, ts.Getenv(name)))
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		ts.Fatalf("%s: %v\n%s", command, err, out)
+	}
+	return string(out)
+}
+
+// normal takes out what differs from run to run: ids, times, addresses, widths of columns. The order of the events that
+// one webhook after another brings is not promised either, so lines of the checkout's outcome are sorted.
+func normal(s string) string {
+	for _, r := range [][2]string{
+		{`\b(cust|chk|chg|meth|pa|set)_([0-9A-Z]{26}|…)`, "$1_"},
+		{`\b(cus|pi)_([0-9A-Za-z]+|…)`, "$1_"},
+		{`http://127\.0\.0\.1:\d+/c/pay/cs_test_(\w+|…)`, "URL"},
+		{`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d`, "TIME"},
+		{`\b01([0-9A-Z]{24}|…)`, "ULID"},
+		{`[ \t]+`, " "},
+		{` ?\n`, "\n"},
+	} {
+		s = regexp.MustCompile(r[0]).ReplaceAllString(s, r[1])
+	}
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	var outcome []int
+	for i, line := range lines {
+		if strings.Contains(line, "payment_method.attached") || strings.Contains(line, "checkout.completed") || strings.Contains(line, "charge.succeeded chg_ 49.00") {
+			outcome = append(outcome, i)
+		}
+	}
+	for a := range outcome {
+		for b := a + 1; b < len(outcome); b++ {
+			if lines[outcome[a]] > lines[outcome[b]] {
+				lines[outcome[a]], lines[outcome[b]] = lines[outcome[b]], lines[outcome[a]]
+			}
+		}
+	}
+	return strings.Join(lines, "\n")
+}
