@@ -93,8 +93,11 @@ func (a *app) banner(at dev.Addresses, took time.Duration) {
 }
 
 type sandboxCmd struct {
-	Port     int    `name:"sandbox-port" default:"8421" help:"Port; 0 = a free one."`
-	LogLevel string `name:"log-level" env:"PAYKIT_LOG_LEVEL" default:"warn" enum:"debug,info,warn,error" help:"Least level to log (${env})."`
+	Port       int    `name:"sandbox-port" default:"8421" help:"Port; 0 = a free one."`
+	Host       string `name:"sandbox-host" env:"PAYKIT_SANDBOX_HOST" default:"127.0.0.1" help:"Address to listen on; another than loopback is for containers (${env})."`
+	PublicURL  string `name:"sandbox-url" env:"PAYKIT_SANDBOX_URL" help:"URL under which browsers reach the hosted pages; default: where it listens (${env})."`
+	WebhookURL string `name:"webhook-url" env:"PAYKIT_SANDBOX_WEBHOOK_URL" help:"Where events go from the start, signed with the first of STRIPE_WEBHOOK_SECRETS (${env})."`
+	LogLevel   string `name:"log-level" env:"PAYKIT_LOG_LEVEL" default:"warn" enum:"debug,info,warn,error" help:"Least level to log (${env})."`
 }
 
 func (sandboxCmd) Help() string {
@@ -104,7 +107,18 @@ It has no webhook target until one is made (POST /v1/webhook_endpoints). docs/sa
 
 func (c sandboxCmd) Run(a *app) error {
 	log := daemon.Logging{LogLevel: c.LogLevel, LogFormat: "text"}.Logger(a.err, "sandbox")
-	sb, err := dev.NewSandbox(dev.SandboxConfig{Port: c.Port, Flag: "--sandbox-port", Config: sandbox.Config{Logger: log}})
+	cfg := dev.SandboxConfig{
+		Host: c.Host, Port: c.Port, Flag: "--sandbox-port", PublicURL: c.PublicURL, WebhookURL: c.WebhookURL,
+		Config: sandbox.Config{Logger: log},
+	}
+	if c.WebhookURL != "" {
+		secrets, err := daemon.WebhookSecrets(a.getenv)
+		if err != nil {
+			return &daemon.UsageError{Err: fmt.Errorf("--webhook-url: %w", err)}
+		}
+		cfg.WebhookSecret = secrets[0]
+	}
+	sb, err := dev.NewSandbox(cfg)
 	if err != nil {
 		return err //nolint:wrapcheck // says what it was
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/paykit-go/paykit/internal/daemon"
@@ -34,23 +35,36 @@ func startSandbox(c Config, a Addresses) (*Sandbox, error) {
 
 // SandboxConfig says where a sandbox listens. A port of 0 is a free one.
 type SandboxConfig struct {
-	Port   int
-	Flag   string // named when the port is taken
-	Config sandbox.Config
+	Host          string // "" = 127.0.0.1; another one is for containers
+	Port          int
+	Flag          string // named when the port is taken
+	PublicURL     string // under which browsers reach the hosted pages; "" = where it listens
+	WebhookURL    string // where events are delivered from the start; "" = nowhere
+	WebhookSecret string // that signs them
+	Config        sandbox.Config
 }
 
-// NewSandbox opens a sandbox on loopback. It answers once Run is called.
+// NewSandbox opens a sandbox, on loopback unless told otherwise. It answers once Run is called.
 func NewSandbox(c SandboxConfig) (*Sandbox, error) {
-	l, err := daemon.Listen(address(c.Port), c.Flag)
+	if c.Host == "" {
+		c.Host = "127.0.0.1"
+	}
+	l, err := daemon.Listen(net.JoinHostPort(c.Host, strconv.Itoa(c.Port)), c.Flag)
 	if err != nil {
 		return nil, err
 	}
 	url := "http://" + l.Addr().String()
+	if c.PublicURL != "" {
+		url = c.PublicURL
+	}
 	c.Config.BaseURL = url
 	srv, err := sandbox.New(c.Config)
 	if err != nil {
 		_ = l.Close()
 		return nil, fmt.Errorf("sandbox: %w", err)
+	}
+	if c.WebhookURL != "" {
+		srv.AddWebhookEndpoint(c.WebhookURL, c.WebhookSecret, "*")
 	}
 	return &Sandbox{URL: url, srv: srv, l: l}, nil
 }
