@@ -60,12 +60,11 @@ func writeCanonical(b *bytes.Buffer, v any) {
 	}
 }
 
-// writeString writes s as a JSON string; which of the equal ways to write it does not matter, as long as it is always
-// the same one.
+// writeString writes s as a JSON string, with no more escapes than JSON needs.
 func writeString(b *bytes.Buffer, s string) {
-	quoted, err := json.Marshal(s)
-	if err != nil { // a string always encodes
-		return
+	e := json.NewEncoder(b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(s); err == nil { // a string always encodes
+		b.Truncate(b.Len() - 1) // the line's end
 	}
-	b.Write(quoted)
 }

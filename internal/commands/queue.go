@@ -70,7 +70,12 @@ func (q *queue) lane(m eventlog.Message) string {
 // the message's place in the stream, makes it the same command.
 func (q *queue) handle(ctx context.Context, m eventlog.Message) eventlog.Result {
 	verb := strings.TrimPrefix(m.Subject, q.h.log.Prefix()+".cmd.")
-	key, refusal := q.key(ctx, m)
+	stream, created := q.h.log.CommandsCreated(ctx)
+	own := events.QueuedCommandKey(stream, created, m.Sequence)
+	key, refusal := keyOf(m.Header)
+	if key == "" || refusal != nil {
+		key = own
+	}
 	id := events.CommandID(verb, key)
 	logger := q.h.cfg.Logger.With().Str("command_id", id).Str("command_type", safeVerb(verb)).Uint64("stream_seq", m.Sequence).Logger()
 	err := q.execute(ctx, verb, key, m.Data, refusal)
@@ -94,24 +99,14 @@ func (q *queue) handle(ctx context.Context, m eventlog.Message) eventlog.Result 
 		return eventlog.Retry(backoff(failures))
 	}
 	// A crash after the burial and before the erasure delivers the command again; buried again it is the same letter.
-	if err := q.bury(ctx, id, m, err, failures); err != nil {
+	// It is named after its message, not after its key: another command under the same key is another letter.
+	if err := q.bury(ctx, events.CommandID(verb, own), m, err, failures); err != nil {
 		logger.Warn().Err(err).Msg("command not set aside")
 		return eventlog.Retry(retryMost)
 	}
 	logger.Error().Err(err).Int("attempt", failures).Msg("command set aside as a dead letter")
 	q.forget(m.Sequence)
 	return eventlog.Erase()
-}
-
-// key is the command's idempotency key: the sender's, or one made from where the message stands. With a refusal it is
-// the latter, so that the rejection has an id too.
-func (q *queue) key(ctx context.Context, m eventlog.Message) (string, *events.Error) {
-	key, refusal := keyOf(m.Header)
-	if refusal != nil || key == "" {
-		stream, created := q.h.log.CommandsCreated(ctx)
-		return events.QueuedCommandKey(stream, created, m.Sequence), refusal
-	}
-	return key, nil
 }
 
 // execute turns a panic into a failure that counts.

@@ -115,12 +115,6 @@ func (w *Worker) unlink(ctx context.Context, r request, providerID, providerCust
 	return nil
 }
 
-// noSuchCustomer tells whether a call failed because the provider does not have its customer.
-func noSuchCustomer(err error) bool {
-	e, ok := errors.AsType[*Error](err)
-	return ok && e.NotFound && e.Param == "customer"
-}
-
 // notFound tells whether a call failed because the object it is about does not exist.
 func notFound(err error) bool {
 	e, ok := errors.AsType[*Error](err)
@@ -139,7 +133,7 @@ func withAccount[T any](
 			return none, err
 		}
 		made, err := make(a)
-		if !again || !noSuchCustomer(err) {
+		if !again || !NoCustomer(err) {
 			return made, err
 		}
 		if err := w.unlink(ctx, r, p.id, a.ProviderCustomerID); err != nil {

@@ -339,7 +339,7 @@ func (w *Worker) cancelOrphan(ctx context.Context, r request, p *guardedAPI, c *
 		return err
 	}
 	payment, ok, err := p.FindPayment(ctx, a.ProviderCustomerID, w.chargeOwner(c), c.CreatedAt.Add(-clockSkew))
-	if noSuchCustomer(err) {
+	if NoCustomer(err) {
 		return nil
 	}
 	if err != nil || !ok {

@@ -153,7 +153,7 @@ func (w *Worker) expireUnmade(ctx context.Context, r request, p *guardedAPI, c *
 	}
 	if a.Status == events.AccountLinked {
 		s, ok, err := p.FindSession(ctx, a.ProviderCustomerID, w.checkoutOwner(c), c.CreatedAt.Add(-clockSkew))
-		if err != nil && !noSuchCustomer(err) {
+		if err != nil && !NoCustomer(err) {
 			return err
 		}
 		if ok {

@@ -72,7 +72,7 @@ func (w *Worker) methodDefaultRequested(ctx context.Context, r request) error {
 	// key.
 	err = p.SetDefaultMethod(ctx, w.key(m.ID, "default", r.id()), a.ProviderCustomerID, m.ProviderMethodID)
 	switch {
-	case noSuchCustomer(err):
+	case NoCustomer(err):
 		return w.unlink(ctx, r, p.id, a.ProviderCustomerID)
 	case refused(err):
 		return w.defaultRefused(ctx, r, p, m, err)

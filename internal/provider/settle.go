@@ -25,9 +25,9 @@ func (w *Worker) handleSettling(ctx context.Context, m eventlog.Message) eventlo
 
 // settle asks about one open entity. A look that fails changes nothing.
 func (w *Worker) settle(ctx context.Context, r request) error {
-	first := firstLook
+	first := w.firstLook
 	if r.event.Type == events.ChargeInDoubt {
-		first = firstLookInDoubt
+		first = w.doubtLook
 	}
 	if left := first - w.cfg.Now().Sub(r.event.Time); left > 0 && r.attempt <= 1 {
 		// Its webhook is most likely on its way. A clock that is behind must not put the look off for long.

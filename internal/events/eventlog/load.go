@@ -46,15 +46,13 @@ type getRequest struct {
 // direct reads one message, from whichever server has it: after a write to a replicated stream it may answer what was
 // before. It returns [ErrNotFound].
 func (l *Log) direct(ctx context.Context, stream string, r getRequest) (stored, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
 	body, err := json.Marshal(r)
 	if err != nil {
 		return stored{}, fmt.Errorf("encode a request: %w", err)
 	}
-	msg, err := l.nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+stream, body)
+	msg, err := l.request(ctx, "$JS.API.DIRECT.GET."+stream, body)
 	if err != nil {
-		return stored{}, readError(err)
+		return stored{}, err
 	}
 	return decodeDirect(msg)
 }

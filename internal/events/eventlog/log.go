@@ -153,8 +153,24 @@ func (l *Log) Info(ctx context.Context) (LogInfo, error) {
 	}, nil
 }
 
-// requestTimeout bounds one question to the server.
-const requestTimeout = 5 * time.Second
+const (
+	requestTimeout = 6 * time.Second // one question to the server, with its repetitions
+	requestTry     = 2 * time.Second // a connection that breaks takes the answer with it
+)
+
+// request asks the server something that may be asked twice.
+func (l *Log) request(ctx context.Context, subject string, body []byte) (*nats.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	for {
+		try, done := context.WithTimeout(ctx, requestTry)
+		msg, err := l.nc.RequestWithContext(try, subject, body)
+		done()
+		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return msg, readError(err)
+		}
+	}
+}
 
 func (l *Log) stream(name string) string { return streamName(l.cfg.Prefix, name) }
 
@@ -174,15 +190,13 @@ func (l *Log) entityFilter(entity events.Entity, id string) (string, error) {
 
 // ask sends one JetStream API request and decodes its answer.
 func (l *Log) ask(ctx context.Context, subject string, request, answer any) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
 	body, err := json.Marshal(request)
 	if err != nil {
 		return fmt.Errorf("encode a request: %w", err)
 	}
-	msg, err := l.nc.RequestWithContext(ctx, subject, body)
+	msg, err := l.request(ctx, subject, body)
 	if err != nil {
-		return readError(err)
+		return err
 	}
 	var failed struct {
 		Error *jetstream.APIError `json:"error"`

@@ -38,7 +38,7 @@ func TestRefunds(t *testing.T) {
 	w := newWorld(t)
 	pi := w.paid("pm_card_visa")
 	part, err := w.api.Refunds.New(&stripe.RefundParams{
-		PaymentIntent: &pi.ID, Amount: stripe.Int64(1000), Reason: stripe.String("requested_by_customer"), Metadata: map[string]string{"a": "b"},
+		PaymentIntent: &pi.ID, Amount: stripe.Int64(1000), Reason: new("requested_by_customer"), Metadata: map[string]string{"a": "b"},
 	})
 	if err != nil || part.Status != "succeeded" || part.Amount != 1000 || part.Charge.ID != pi.LatestCharge.ID || part.PaymentIntent.ID != pi.ID {
 		t.Fatalf("%+v %v", part, err)
@@ -222,7 +222,7 @@ func TestCharges(t *testing.T) {
 	if _, err := w.confirmOffSession(bad.ID); err == nil {
 		t.Fatal("not declined")
 	}
-	pi, err := w.api.PaymentIntents.Confirm(bad.ID, &stripe.PaymentIntentConfirmParams{PaymentMethod: stripe.String("pm_card_visa")})
+	pi, err := w.api.PaymentIntents.Confirm(bad.ID, &stripe.PaymentIntentConfirmParams{PaymentMethod: new("pm_card_visa")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,10 +235,10 @@ func TestCharges(t *testing.T) {
 	if got := list(&stripe.ChargeListParams{PaymentIntent: &pi.ID}); !slices.Equal(got, []string{"succeeded", "failed"}) {
 		t.Errorf("of the payment: %v", got)
 	}
-	if got := list(&stripe.ChargeListParams{Customer: stripe.String("cus_none")}); got != nil {
+	if got := list(&stripe.ChargeListParams{Customer: new("cus_none")}); got != nil {
 		t.Errorf("of nobody: %v", got)
 	}
-	up, err := w.api.Charges.Update(pi.LatestCharge.ID, &stripe.ChargeParams{Description: stripe.String("new"), Metadata: map[string]string{"x": "y"}})
+	up, err := w.api.Charges.Update(pi.LatestCharge.ID, &stripe.ChargeParams{Description: new("new"), Metadata: map[string]string{"x": "y"}})
 	if err != nil || up.Description != "new" || up.Metadata["x"] != "y" || up.Metadata["order"] != "42" {
 		t.Errorf("%+v %v", up, err)
 	}

@@ -139,7 +139,7 @@ func TestAPI_metadata_is_merged(t *testing.T) {
 	if got := update(&stripe.CustomerParams{Metadata: map[string]string{"b": "", "c": "3"}}); !cmp.Equal(got, map[string]string{"a": "1", "c": "3"}) {
 		t.Errorf("merged: %v", got)
 	}
-	if got := update(&stripe.CustomerParams{Name: stripe.String("x")}); !cmp.Equal(got, map[string]string{"a": "1", "c": "3"}) {
+	if got := update(&stripe.CustomerParams{Name: new("x")}); !cmp.Equal(got, map[string]string{"a": "1", "c": "3"}) {
 		t.Errorf("left alone: %v", got)
 	}
 	_, _, body := w.raw("POST", "/v1/customers/"+cus.ID, "metadata=", "")
@@ -243,11 +243,11 @@ func TestLists_created(t *testing.T) {
 func TestCustomers_list_by_email(t *testing.T) {
 	w := newWorld(t)
 	w.customer()
-	other, err := w.api.Customers.New(&stripe.CustomerParams{Email: stripe.String("other@example.com")})
+	other, err := w.api.Customers.New(&stripe.CustomerParams{Email: new("other@example.com")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	it := w.api.Customers.List(&stripe.CustomerListParams{Email: stripe.String("other@example.com")})
+	it := w.api.Customers.List(&stripe.CustomerListParams{Email: new("other@example.com")})
 	var ids []string
 	for it.Next() {
 		ids = append(ids, it.Customer().ID)
@@ -269,11 +269,11 @@ func TestCustomers_delete(t *testing.T) {
 	if err != nil || !again.Deleted || again.Email != "" {
 		t.Errorf("deleted customer: %+v %v", again, err)
 	}
-	_, err = w.api.Customers.Update(cus.ID, &stripe.CustomerParams{Name: stripe.String("x")})
+	_, err = w.api.Customers.Update(cus.ID, &stripe.CustomerParams{Name: new("x")})
 	stripeError(t, err, 404, stripe.ErrorTypeInvalidRequest, "resource_missing")
 	_, err = w.api.Customers.Del(cus.ID, nil)
 	stripeError(t, err, 404, stripe.ErrorTypeInvalidRequest, "resource_missing")
-	_, err = w.api.PaymentIntents.New(&stripe.PaymentIntentParams{Amount: stripe.Int64(100), Currency: stripe.String("usd"), Customer: &cus.ID})
+	_, err = w.api.PaymentIntents.New(&stripe.PaymentIntentParams{Amount: stripe.Int64(100), Currency: new("usd"), Customer: &cus.ID})
 	stripeError(t, err, 400, stripe.ErrorTypeInvalidRequest, "resource_missing")
 	if it := w.api.Customers.List(&stripe.CustomerListParams{}); it.Next() {
 		t.Error("a deleted customer is listed")
@@ -292,7 +292,7 @@ func TestCustomers_default_method(t *testing.T) {
 	m := w.saved(cus.ID, "pm_card_visa")
 	foreign := w.saved(other.ID, "pm_card_visa")
 	set := func(id string) (*stripe.Customer, error) {
-		return w.api.Customers.Update(cus.ID, &stripe.CustomerParams{InvoiceSettings: &stripe.CustomerInvoiceSettingsParams{DefaultPaymentMethod: stripe.String(id)}})
+		return w.api.Customers.Update(cus.ID, &stripe.CustomerParams{InvoiceSettings: &stripe.CustomerInvoiceSettingsParams{DefaultPaymentMethod: new(id)}})
 	}
 	_, err := set(foreign.ID)
 	stripeError(t, err, 400, stripe.ErrorTypeInvalidRequest, "resource_missing")

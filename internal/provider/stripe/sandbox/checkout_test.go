@@ -13,27 +13,27 @@ import (
 
 func sessionParams(cus string) *stripe.CheckoutSessionParams {
 	p := &stripe.CheckoutSessionParams{
-		Mode: stripe.String("payment"), SuccessURL: stripe.String("https://shop.example/ok?s={CHECKOUT_SESSION_ID}"), CancelURL: stripe.String("https://shop.example/no"),
-		ClientReferenceID: stripe.String("order-42"), Metadata: map[string]string{"where": "session"},
+		Mode: new("payment"), SuccessURL: new("https://shop.example/ok?s={CHECKOUT_SESSION_ID}"), CancelURL: new("https://shop.example/no"),
+		ClientReferenceID: new("order-42"), Metadata: map[string]string{"where": "session"},
 		LineItems: []*stripe.CheckoutSessionLineItemParams{{
 			Quantity: stripe.Int64(1),
 			PriceData: &stripe.CheckoutSessionLineItemPriceDataParams{
-				Currency: stripe.String("usd"), UnitAmount: stripe.Int64(4900),
-				ProductData: &stripe.CheckoutSessionLineItemPriceDataProductDataParams{Name: stripe.String("Pro plan")},
+				Currency: new("usd"), UnitAmount: stripe.Int64(4900),
+				ProductData: &stripe.CheckoutSessionLineItemPriceDataProductDataParams{Name: new("Pro plan")},
 			},
 		}},
-		PaymentIntentData: &stripe.CheckoutSessionPaymentIntentDataParams{Description: stripe.String("Pro plan"), Metadata: map[string]string{"where": "payment"}},
+		PaymentIntentData: &stripe.CheckoutSessionPaymentIntentDataParams{Description: new("Pro plan"), Metadata: map[string]string{"where": "payment"}},
 	}
 	if cus != "" {
-		p.Customer = stripe.String(cus)
+		p.Customer = new(cus)
 	}
 	return p
 }
 
 func setupParams(cus string) *stripe.CheckoutSessionParams {
 	return &stripe.CheckoutSessionParams{
-		Mode: stripe.String("setup"), Customer: stripe.String(cus), SuccessURL: stripe.String("https://shop.example/ok"), Currency: stripe.String("usd"),
-		CancelURL:       stripe.String("https://shop.example/no"), // optional since a version after that of the schema test
+		Mode: new("setup"), Customer: new(cus), SuccessURL: new("https://shop.example/ok"), Currency: new("usd"),
+		CancelURL:       new("https://shop.example/no"), // optional since a version after that of the schema test
 		SetupIntentData: &stripe.CheckoutSessionSetupIntentDataParams{Metadata: map[string]string{"where": "setup"}},
 	}
 }
@@ -57,7 +57,7 @@ func TestCheckout_payment(t *testing.T) {
 	w := newWorld(t)
 	cus := w.customer().ID
 	p := sessionParams(cus)
-	p.PaymentIntentData.SetupFutureUsage = stripe.String("off_session")
+	p.PaymentIntentData.SetupFutureUsage = new("off_session")
 	cs := w.checkout(p)
 	if cs.Status != "open" || cs.PaymentIntent != nil || cs.PaymentStatus != "unpaid" || cs.AmountTotal != 4900 || cs.URL != w.base+"/c/pay/"+cs.ID ||
 		cs.ExpiresAt-cs.Created != 24*3600 || !strings.HasPrefix(cs.ID, "cs_test_") {
@@ -98,7 +98,7 @@ func TestCheckout_one_event_of_each_type(t *testing.T) {
 	w := newWorld(t)
 	cus := w.customer().ID
 	p := sessionParams(cus)
-	p.PaymentIntentData.SetupFutureUsage = stripe.String("off_session")
+	p.PaymentIntentData.SetupFutureUsage = new("off_session")
 	cs := w.checkout(p)
 	if status, body := w.complete(cs.ID, "4242 4242 4242 4242"); status != 200 {
 		t.Fatalf("%d %v", status, body)
@@ -167,7 +167,7 @@ func TestCheckout_authentication(t *testing.T) {
 func TestCheckout_makes_a_customer_when_asked(t *testing.T) {
 	w := newWorld(t)
 	p := sessionParams("")
-	p.CustomerCreation, p.CustomerEmail = stripe.String("always"), stripe.String("new@example.com")
+	p.CustomerCreation, p.CustomerEmail = new("always"), new("new@example.com")
 	cs := w.checkout(p)
 	_, body := w.complete(cs.ID, "4242424242424242")
 	id, _ := body["customer"].(string)
@@ -188,7 +188,7 @@ func TestCheckout_expires(t *testing.T) {
 	w := newWorld(t)
 	early := w.checkout(sessionParams(""))
 	p := sessionParams("")
-	p.ExpiresAt = stripe.Int64(time.Now().Add(40 * time.Minute).Unix())
+	p.ExpiresAt = new(time.Now().Add(40 * time.Minute).Unix())
 	short := w.checkout(p)
 	begun := w.checkout(sessionParams(""))
 	if status, _ := w.complete(begun.ID, "4000000000000002"); status != 402 {
@@ -243,23 +243,23 @@ func TestCheckout_refusals(t *testing.T) {
 		{"no mode", func(p *stripe.CheckoutSessionParams) { p.Mode = nil }, "parameter_missing", "mode"},
 		{"no items", func(p *stripe.CheckoutSessionParams) { p.LineItems = nil }, "parameter_missing", "line_items"},
 		{"no success_url", func(p *stripe.CheckoutSessionParams) { p.SuccessURL = nil }, "parameter_missing", "success_url"},
-		{"bad url", func(p *stripe.CheckoutSessionParams) { p.SuccessURL = stripe.String("shop") }, "url_invalid", "success_url"},
+		{"bad url", func(p *stripe.CheckoutSessionParams) { p.SuccessURL = new("shop") }, "url_invalid", "success_url"},
 		{"no name", func(p *stripe.CheckoutSessionParams) { p.LineItems[0].PriceData.ProductData.Name = nil }, "parameter_missing", "line_items[0][price_data][product_data]"},
 		{"too small", func(p *stripe.CheckoutSessionParams) { p.LineItems[0].PriceData.UnitAmount = stripe.Int64(49) }, "amount_too_small", ""},
 		{"too large", func(p *stripe.CheckoutSessionParams) { p.LineItems[0].Quantity = stripe.Int64(99999) }, "amount_too_large", "line_items"},
 		{"unknown price", func(p *stripe.CheckoutSessionParams) {
-			p.LineItems = []*stripe.CheckoutSessionLineItemParams{{Price: stripe.String("price_1"), Quantity: stripe.Int64(1)}}
+			p.LineItems = []*stripe.CheckoutSessionLineItemParams{{Price: new("price_1"), Quantity: stripe.Int64(1)}}
 		}, "resource_missing", "line_items[0][price]"},
-		{"unknown customer", func(p *stripe.CheckoutSessionParams) { p.Customer = stripe.String("cus_none") }, "resource_missing", "customer"},
-		{"two customers", func(p *stripe.CheckoutSessionParams) { p.CustomerEmail = stripe.String("a@example.com") }, "", "customer_email"},
+		{"unknown customer", func(p *stripe.CheckoutSessionParams) { p.Customer = new("cus_none") }, "resource_missing", "customer"},
+		{"two customers", func(p *stripe.CheckoutSessionParams) { p.CustomerEmail = new("a@example.com") }, "", "customer_email"},
 		{"setup data", func(p *stripe.CheckoutSessionParams) {
-			p.SetupIntentData = &stripe.CheckoutSessionSetupIntentDataParams{Description: stripe.String("x")}
+			p.SetupIntentData = &stripe.CheckoutSessionSetupIntentDataParams{Description: new("x")}
 		}, "", "setup_intent_data"},
 		{"expires soon", func(p *stripe.CheckoutSessionParams) {
-			p.ExpiresAt = stripe.Int64(time.Now().Add(5 * time.Minute).Unix())
+			p.ExpiresAt = new(time.Now().Add(5 * time.Minute).Unix())
 		}, "", "expires_at"},
 		{"expires late", func(p *stripe.CheckoutSessionParams) {
-			p.ExpiresAt = stripe.Int64(time.Now().Add(25 * time.Hour).Unix())
+			p.ExpiresAt = new(time.Now().Add(25 * time.Hour).Unix())
 		}, "", "expires_at"},
 	}
 	for _, row := range rows {
@@ -297,7 +297,7 @@ func TestCheckout_list(t *testing.T) {
 	if got := list(&stripe.CheckoutSessionListParams{Customer: &cus}); !slices.Equal(got, []string{paid.ID, open.ID}) {
 		t.Errorf("by customer: %v", got)
 	}
-	if got := list(&stripe.CheckoutSessionListParams{Customer: &cus, Status: stripe.String("complete")}); !slices.Equal(got, []string{paid.ID}) {
+	if got := list(&stripe.CheckoutSessionListParams{Customer: &cus, Status: new("complete")}); !slices.Equal(got, []string{paid.ID}) {
 		t.Errorf("by status: %v", got)
 	}
 	cs, err := w.api.CheckoutSessions.Get(paid.ID, nil)

@@ -16,12 +16,12 @@ import (
 func TestEvents_log(t *testing.T) {
 	w := newWorld(t)
 	cus := w.customer()
-	p := &stripe.CustomerParams{Name: stripe.String("New name"), Metadata: map[string]string{"a": "1"}}
+	p := &stripe.CustomerParams{Name: new("New name"), Metadata: map[string]string{"a": "1"}}
 	p.SetIdempotencyKey("rename-1")
 	if _, err := w.api.Customers.Update(cus.ID, p); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.api.Customers.Update(cus.ID, &stripe.CustomerParams{Name: stripe.String("New name")}); err != nil {
+	if _, err := w.api.Customers.Update(cus.ID, &stripe.CustomerParams{Name: new("New name")}); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{"customer.created", "customer.updated"}, w.eventTypes()); diff != "" {
@@ -88,8 +88,8 @@ func TestEvents_list(t *testing.T) {
 func TestEndpoints(t *testing.T) {
 	w := newWorld(t)
 	ep, err := w.api.WebhookEndpoints.New(&stripe.WebhookEndpointParams{
-		URL: stripe.String("http://127.0.0.1:9/hook"), EnabledEvents: []*string{stripe.String("customer.created")}, APIVersion: stripe.String("2023-10-16"),
-		Description: stripe.String("mine"), Metadata: map[string]string{"a": "b"},
+		URL: new("http://127.0.0.1:9/hook"), EnabledEvents: []*string{new("customer.created")}, APIVersion: new("2023-10-16"),
+		Description: new("mine"), Metadata: map[string]string{"a": "b"},
 	})
 	if err != nil || !strings.HasPrefix(ep.Secret, "whsec_") || ep.Status != "enabled" || ep.APIVersion != "2023-10-16" {
 		t.Fatalf("%+v %v", ep, err)
@@ -98,7 +98,7 @@ func TestEndpoints(t *testing.T) {
 	if err != nil || got.Secret != "" || got.Description != "mine" {
 		t.Errorf("the secret is shown once: %+v %v", got, err)
 	}
-	got, err = w.api.WebhookEndpoints.Update(ep.ID, &stripe.WebhookEndpointParams{Disabled: stripe.Bool(true), EnabledEvents: []*string{stripe.String("*")}})
+	got, err = w.api.WebhookEndpoints.Update(ep.ID, &stripe.WebhookEndpointParams{Disabled: new(true), EnabledEvents: []*string{new("*")}})
 	if err != nil || got.Status != "disabled" || !slices.Equal(got.EnabledEvents, []string{"*"}) {
 		t.Errorf("%+v %v", got, err)
 	}
@@ -110,9 +110,9 @@ func TestEndpoints(t *testing.T) {
 	}
 	_, err = w.api.WebhookEndpoints.Get(ep.ID, nil)
 	stripeError(t, err, 404, stripe.ErrorTypeInvalidRequest, "resource_missing")
-	_, err = w.api.WebhookEndpoints.New(&stripe.WebhookEndpointParams{URL: stripe.String("http://127.0.0.1:9/")})
+	_, err = w.api.WebhookEndpoints.New(&stripe.WebhookEndpointParams{URL: new("http://127.0.0.1:9/")})
 	stripeError(t, err, 400, stripe.ErrorTypeInvalidRequest, "parameter_missing")
-	_, err = w.api.WebhookEndpoints.New(&stripe.WebhookEndpointParams{URL: stripe.String("ftp://x/"), EnabledEvents: []*string{stripe.String("*")}})
+	_, err = w.api.WebhookEndpoints.New(&stripe.WebhookEndpointParams{URL: new("ftp://x/"), EnabledEvents: []*string{new("*")}})
 	stripeError(t, err, 400, stripe.ErrorTypeInvalidRequest, "url_invalid")
 }
 
@@ -120,7 +120,7 @@ func TestDeliveries_signed_and_filtered(t *testing.T) {
 	w := newWorld(t)
 	all, some := newReceiver(t, "whsec_fixed"), newReceiver(t, "")
 	w.sand.AddWebhookEndpoint(all.url, "whsec_fixed")
-	ep, err := w.api.WebhookEndpoints.New(&stripe.WebhookEndpointParams{URL: &some.url, EnabledEvents: []*string{stripe.String("charge.succeeded"), stripe.String("customer.created")}})
+	ep, err := w.api.WebhookEndpoints.New(&stripe.WebhookEndpointParams{URL: &some.url, EnabledEvents: []*string{new("charge.succeeded"), new("customer.created")}})
 	if err != nil {
 		t.Fatal(err)
 	}

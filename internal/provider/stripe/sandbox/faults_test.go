@@ -44,7 +44,7 @@ func (w *world) hits() (n int) {
 
 // confirmOnce confirms with a key and reports what the caller saw.
 func (w *world) confirmOnce(id, key string) error {
-	p := &stripe.PaymentIntentConfirmParams{OffSession: stripe.Bool(true)}
+	p := &stripe.PaymentIntentConfirmParams{OffSession: new(true)}
 	p.SetIdempotencyKey(key)
 	_, err := w.api.PaymentIntents.Confirm(id, p)
 	return err
@@ -98,8 +98,8 @@ func TestFaults_key_expired_is_a_second_attempt(t *testing.T) {
 	m := w.saved(cus, "pm_card_visa").ID
 	create := func() error {
 		p := &stripe.PaymentIntentParams{
-			Amount: stripe.Int64(4900), Currency: stripe.String("usd"), Customer: &cus, PaymentMethod: &m, Confirm: stripe.Bool(true), OffSession: stripe.Bool(true),
-			PaymentMethodTypes: []*string{stripe.String("card")},
+			Amount: stripe.Int64(4900), Currency: new("usd"), Customer: &cus, PaymentMethod: &m, Confirm: new(true), OffSession: new(true),
+			PaymentMethodTypes: []*string{new("card")},
 		}
 		p.SetIdempotencyKey("charge-1")
 		_, err := w.api.PaymentIntents.New(p)
@@ -168,7 +168,7 @@ func TestFaults_delay(t *testing.T) {
 			pi := w.payment(cus, w.saved(cus, "pm_card_visa").ID)
 			w.fault(`{"operation":"payment_intents.confirm","kind":"delay","delay":"300ms","when":"` + when + `"}`)
 			hasty := newClient(w.base, "sk_test_123", &http.Client{Transport: w.http.Transport, Timeout: 50 * time.Millisecond})
-			if _, err := hasty.PaymentIntents.Confirm(pi.ID, &stripe.PaymentIntentConfirmParams{OffSession: stripe.Bool(true)}); err == nil {
+			if _, err := hasty.PaymentIntents.Confirm(pi.ID, &stripe.PaymentIntentConfirmParams{OffSession: new(true)}); err == nil {
 				t.Fatal("not slow")
 			}
 			// Whoever gave up waiting has still been charged.

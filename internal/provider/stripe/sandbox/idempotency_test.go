@@ -154,7 +154,7 @@ func TestIdempotency_survives_a_concurrent_storm(t *testing.T) {
 	results := make(chan error, 20)
 	for range cap(results) {
 		go func() {
-			p := &stripe.PaymentIntentConfirmParams{OffSession: stripe.Bool(true)}
+			p := &stripe.PaymentIntentConfirmParams{OffSession: new(true)}
 			p.SetIdempotencyKey("confirm-1")
 			_, err := w.api.PaymentIntents.Confirm(pi.ID, p)
 			results <- err

@@ -69,7 +69,7 @@ func newWorld(t *testing.T, change ...func(*sandbox.Config)) *world {
 func newClient(base, key string, hc *http.Client) *client.API {
 	backend := func() stripe.Backend {
 		return stripe.GetBackendWithConfig(stripe.APIBackend, &stripe.BackendConfig{
-			URL: stripe.String(base), MaxNetworkRetries: stripe.Int64(0), EnableTelemetry: stripe.Bool(false),
+			URL: new(base), MaxNetworkRetries: stripe.Int64(0), EnableTelemetry: new(false),
 			HTTPClient: hc, LeveledLogger: &stripe.LeveledLogger{Level: stripe.LevelNull},
 		})
 	}
@@ -173,7 +173,7 @@ func (w *world) captures() int {
 
 func (w *world) customer() *stripe.Customer {
 	w.t.Helper()
-	cus, err := w.api.Customers.New(&stripe.CustomerParams{Email: stripe.String("jenny@example.com"), Name: stripe.String("Jenny Rosen")})
+	cus, err := w.api.Customers.New(&stripe.CustomerParams{Email: new("jenny@example.com"), Name: new("Jenny Rosen")})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -183,7 +183,7 @@ func (w *world) customer() *stripe.Customer {
 // saved attaches a new card to a customer.
 func (w *world) saved(cus, card string) *stripe.PaymentMethod {
 	w.t.Helper()
-	m, err := w.api.PaymentMethods.Attach(card, &stripe.PaymentMethodAttachParams{Customer: stripe.String(cus)})
+	m, err := w.api.PaymentMethods.Attach(card, &stripe.PaymentMethodAttachParams{Customer: new(cus)})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -194,14 +194,14 @@ func (w *world) saved(cus, card string) *stripe.PaymentMethod {
 func (w *world) payment(cus, method string) *stripe.PaymentIntent {
 	w.t.Helper()
 	p := &stripe.PaymentIntentParams{
-		Amount: stripe.Int64(4900), Currency: stripe.String("usd"), PaymentMethodTypes: []*string{stripe.String("card")},
-		Description: stripe.String("Pro plan"), Metadata: map[string]string{"order": "42"},
+		Amount: stripe.Int64(4900), Currency: new("usd"), PaymentMethodTypes: []*string{new("card")},
+		Description: new("Pro plan"), Metadata: map[string]string{"order": "42"},
 	}
 	if cus != "" {
-		p.Customer = stripe.String(cus)
+		p.Customer = new(cus)
 	}
 	if method != "" {
-		p.PaymentMethod = stripe.String(method)
+		p.PaymentMethod = new(method)
 	}
 	pi, err := w.api.PaymentIntents.New(p)
 	if err != nil {
@@ -211,7 +211,7 @@ func (w *world) payment(cus, method string) *stripe.PaymentIntent {
 }
 
 func (w *world) confirmOffSession(id string) (*stripe.PaymentIntent, error) {
-	return w.api.PaymentIntents.Confirm(id, &stripe.PaymentIntentConfirmParams{OffSession: stripe.Bool(true)})
+	return w.api.PaymentIntents.Confirm(id, &stripe.PaymentIntentConfirmParams{OffSession: new(true)})
 }
 
 // eventTypes lists the log, oldest first.

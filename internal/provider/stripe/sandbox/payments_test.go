@@ -68,8 +68,8 @@ func TestCards(t *testing.T) {
 				}
 			}
 			typed, err := w.api.PaymentMethods.New(&stripe.PaymentMethodParams{
-				Type: stripe.String("card"),
-				Card: &stripe.PaymentMethodCardParams{Number: &row.number, ExpMonth: stripe.Int64(12), ExpYear: stripe.Int64(2034), CVC: stripe.String("123")},
+				Type: new("card"),
+				Card: &stripe.PaymentMethodCardParams{Number: &row.number, ExpMonth: stripe.Int64(12), ExpYear: stripe.Int64(2034), CVC: new("123")},
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -78,14 +78,14 @@ func TestCards(t *testing.T) {
 				t.Errorf("fingerprints differ: %s and %s", m.Card.Fingerprint, typed.Card.Fingerprint)
 			}
 			pi, err := w.api.PaymentIntents.Confirm(w.payment("", "").ID, &stripe.PaymentIntentConfirmParams{
-				PaymentMethod: &typed.ID, ReturnURL: stripe.String("https://example.com/back"),
+				PaymentMethod: &typed.ID, ReturnURL: new("https://example.com/back"),
 			})
 			if got := outcomeOf(t, err, pi.NextAction != nil); got != row.onSite {
 				t.Errorf("on session: %s, want %s", got, row.onSite)
 			}
 			si, err := w.api.SetupIntents.New(&stripe.SetupIntentParams{
-				Customer: &cus, PaymentMethod: &row.card, Confirm: stripe.Bool(true),
-				PaymentMethodTypes: []*string{stripe.String("card")}, ReturnURL: stripe.String("https://example.com/back"),
+				Customer: &cus, PaymentMethod: &row.card, Confirm: new(true),
+				PaymentMethodTypes: []*string{new("card")}, ReturnURL: new("https://example.com/back"),
 			})
 			if got := outcomeOf(t, err, si.NextAction != nil); got != row.setup {
 				t.Errorf("setup: %s, want %s", got, row.setup)
@@ -149,7 +149,7 @@ func TestPayments_declined_off_session(t *testing.T) {
 	}
 
 	// The same intent, on session: the buyer is sent to 3-D Secure and comes back paid.
-	again, err := w.api.PaymentIntents.Confirm(pi.ID, &stripe.PaymentIntentConfirmParams{PaymentMethod: &m.ID, ReturnURL: stripe.String("https://example.com/back?x=1")})
+	again, err := w.api.PaymentIntents.Confirm(pi.ID, &stripe.PaymentIntentConfirmParams{PaymentMethod: &m.ID, ReturnURL: new("https://example.com/back?x=1")})
 	if err != nil || again.Status != stripe.PaymentIntentStatusRequiresAction || !strings.HasPrefix(again.NextAction.RedirectToURL.URL, w.base+"/3ds/") {
 		t.Fatalf("%+v %v", again, err)
 	}
@@ -188,7 +188,7 @@ func expand(paths ...string) *stripe.PaymentIntentParams {
 func TestPayments_authentication_fails(t *testing.T) {
 	w := newWorld(t)
 	pi, err := w.api.PaymentIntents.Confirm(w.payment("", "").ID, &stripe.PaymentIntentConfirmParams{
-		PaymentMethod: stripe.String("pm_card_authenticationRequired"), ReturnURL: stripe.String("https://example.com/back"),
+		PaymentMethod: new("pm_card_authenticationRequired"), ReturnURL: new("https://example.com/back"),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -216,7 +216,7 @@ func TestPayments_authentication_fails(t *testing.T) {
 func TestPayments_authenticated_then_declined(t *testing.T) {
 	w := newWorld(t)
 	pi, err := w.api.PaymentIntents.Confirm(w.payment("", "").ID, &stripe.PaymentIntentConfirmParams{
-		PaymentMethod: stripe.String("pm_card_authenticationRequiredChargeDeclinedInsufficientFunds"), ReturnURL: stripe.String("https://example.com/back"),
+		PaymentMethod: new("pm_card_authenticationRequiredChargeDeclinedInsufficientFunds"), ReturnURL: new("https://example.com/back"),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -234,7 +234,7 @@ func TestPayments_authenticated_then_declined(t *testing.T) {
 func TestPayments_error_on_requires_action(t *testing.T) {
 	w := newWorld(t)
 	_, err := w.api.PaymentIntents.Confirm(w.payment("", "").ID, &stripe.PaymentIntentConfirmParams{
-		PaymentMethod: stripe.String("pm_card_authenticationRequired"), ErrorOnRequiresAction: stripe.Bool(true),
+		PaymentMethod: new("pm_card_authenticationRequired"), ErrorOnRequiresAction: new(true),
 	})
 	if se := stripeError(t, err, 402, stripe.ErrorTypeCard, "authentication_required"); se.DeclineCode != "authentication_not_handled" {
 		t.Errorf("decline code %s", se.DeclineCode)
@@ -247,7 +247,7 @@ func TestPayments_create_and_confirm(t *testing.T) {
 	m := w.saved(cus, "pm_card_visa")
 	p := func() *stripe.PaymentIntentParams {
 		return &stripe.PaymentIntentParams{
-			Amount: stripe.Int64(4900), Currency: stripe.String("USD"), Customer: &cus, PaymentMethod: &m.ID, Confirm: stripe.Bool(true), OffSession: stripe.Bool(true),
+			Amount: stripe.Int64(4900), Currency: new("USD"), Customer: &cus, PaymentMethod: &m.ID, Confirm: new(true), OffSession: new(true),
 		}
 	}
 	_, err := w.api.PaymentIntents.New(p())
@@ -255,14 +255,14 @@ func TestPayments_create_and_confirm(t *testing.T) {
 		t.Errorf("automatic methods need a return_url: %+v", se)
 	}
 	never := p()
-	never.AutomaticPaymentMethods = &stripe.PaymentIntentAutomaticPaymentMethodsParams{Enabled: stripe.Bool(true), AllowRedirects: stripe.String("never")}
+	never.AutomaticPaymentMethods = &stripe.PaymentIntentAutomaticPaymentMethodsParams{Enabled: new(true), AllowRedirects: new("never")}
 	pi, err := w.api.PaymentIntents.New(never)
 	if err != nil || pi.Status != stripe.PaymentIntentStatusSucceeded || pi.Currency != "usd" {
 		t.Fatalf("%+v %v", pi, err)
 	}
 	bad := p()
-	bad.PaymentMethodTypes = []*string{stripe.String("card")}
-	bad.PaymentMethod = stripe.String(w.saved(cus, "pm_card_chargeCustomerFail").ID)
+	bad.PaymentMethodTypes = []*string{new("card")}
+	bad.PaymentMethod = new(w.saved(cus, "pm_card_chargeCustomerFail").ID)
 	_, err = w.api.PaymentIntents.New(bad)
 	se := stripeError(t, err, 402, stripe.ErrorTypeCard, "card_declined")
 	if got, err := w.api.PaymentIntents.Get(se.PaymentIntent.ID, nil); err != nil || got.Status != stripe.PaymentIntentStatusRequiresPaymentMethod {
@@ -301,7 +301,7 @@ func TestPayments_states(t *testing.T) {
 	stripeError(t, err, 400, stripe.ErrorTypeInvalidRequest, "payment_intent_unexpected_state")
 
 	open := w.payment(cus, m.ID)
-	gone, err := w.api.PaymentIntents.Cancel(open.ID, &stripe.PaymentIntentCancelParams{CancellationReason: stripe.String("abandoned")})
+	gone, err := w.api.PaymentIntents.Cancel(open.ID, &stripe.PaymentIntentCancelParams{CancellationReason: new("abandoned")})
 	if err != nil || gone.Status != stripe.PaymentIntentStatusCanceled || gone.CancellationReason != "abandoned" || gone.CanceledAt == 0 {
 		t.Errorf("%+v %v", gone, err)
 	}
@@ -322,7 +322,7 @@ func TestPayments_methods_of_others(t *testing.T) {
 		"another customer": {Customer: &mine, PaymentMethod: &m.ID},
 		"no customer":      {PaymentMethod: &m.ID},
 	} {
-		p.Amount, p.Currency = stripe.Int64(4900), stripe.String("usd")
+		p.Amount, p.Currency = stripe.Int64(4900), new("usd")
 		_, err := w.api.PaymentIntents.New(p)
 		if se := stripeError(t, err, 400, stripe.ErrorTypeInvalidRequest, ""); se.Param != "payment_method" {
 			t.Errorf("%s: %+v", name, se)
@@ -336,8 +336,8 @@ func TestPayments_manual_capture(t *testing.T) {
 	w := newWorld(t)
 	pay := func() *stripe.PaymentIntent {
 		pi, err := w.api.PaymentIntents.New(&stripe.PaymentIntentParams{
-			Amount: stripe.Int64(4900), Currency: stripe.String("usd"), CaptureMethod: stripe.String("manual"), Confirm: stripe.Bool(true),
-			PaymentMethod: stripe.String("pm_card_visa"), PaymentMethodTypes: []*string{stripe.String("card")},
+			Amount: stripe.Int64(4900), Currency: new("usd"), CaptureMethod: new("manual"), Confirm: new(true),
+			PaymentMethod: new("pm_card_visa"), PaymentMethodTypes: []*string{new("card")},
 		})
 		if err != nil || pi.Status != stripe.PaymentIntentStatusRequiresCapture || pi.AmountCapturable != 4900 {
 			t.Fatalf("%+v %v", pi, err)
@@ -387,13 +387,13 @@ func TestPayments_save_the_card(t *testing.T) {
 	w := newWorld(t)
 	cus := w.customer().ID
 	pi, err := w.api.PaymentIntents.New(&stripe.PaymentIntentParams{
-		Amount: stripe.Int64(4900), Currency: stripe.String("usd"), Customer: &cus, SetupFutureUsage: stripe.String("off_session"), Confirm: stripe.Bool(true),
-		PaymentMethod: stripe.String("pm_card_visa"), PaymentMethodTypes: []*string{stripe.String("card")},
+		Amount: stripe.Int64(4900), Currency: new("usd"), Customer: &cus, SetupFutureUsage: new("off_session"), Confirm: new(true),
+		PaymentMethod: new("pm_card_visa"), PaymentMethodTypes: []*string{new("card")},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	it := w.api.PaymentMethods.List(&stripe.PaymentMethodListParams{Customer: &cus, Type: stripe.String("card")})
+	it := w.api.PaymentMethods.List(&stripe.PaymentMethodListParams{Customer: &cus, Type: new("card")})
 	if !it.Next() || it.PaymentMethod().ID != pi.PaymentMethod.ID {
 		t.Errorf("the card was not saved: %v", it.Err())
 	}
@@ -433,7 +433,7 @@ func TestMethods_attach_and_detach(t *testing.T) {
 	stripeError(t, err, 400, stripe.ErrorTypeInvalidRequest, "")
 	_, err = w.api.PaymentMethods.Attach(m.ID, &stripe.PaymentMethodAttachParams{Customer: &cus})
 	stripeError(t, err, 400, stripe.ErrorTypeInvalidRequest, "")
-	_, err = w.api.PaymentIntents.New(&stripe.PaymentIntentParams{Amount: stripe.Int64(4900), Currency: stripe.String("usd"), Customer: &cus, PaymentMethod: &m.ID})
+	_, err = w.api.PaymentIntents.New(&stripe.PaymentIntentParams{Amount: stripe.Int64(4900), Currency: new("usd"), Customer: &cus, PaymentMethod: &m.ID})
 	stripeError(t, err, 400, stripe.ErrorTypeInvalidRequest, "")
 	e := w.event("payment_method.detached")
 	if e.Data.Object["customer"] != nil || e.Data.PreviousAttributes["customer"] != cus {
@@ -452,17 +452,17 @@ func TestMethods_attach_and_detach(t *testing.T) {
 func TestSetups(t *testing.T) {
 	w := newWorld(t)
 	cus := w.customer().ID
-	si, err := w.api.SetupIntents.New(&stripe.SetupIntentParams{Customer: &cus, PaymentMethodTypes: []*string{stripe.String("card")}, Metadata: map[string]string{"a": "b"}})
+	si, err := w.api.SetupIntents.New(&stripe.SetupIntentParams{Customer: &cus, PaymentMethodTypes: []*string{new("card")}, Metadata: map[string]string{"a": "b"}})
 	if err != nil || si.Status != stripe.SetupIntentStatusRequiresPaymentMethod {
 		t.Fatalf("%+v %v", si, err)
 	}
-	_, err = w.api.SetupIntents.Confirm(si.ID, &stripe.SetupIntentConfirmParams{PaymentMethod: stripe.String("pm_card_visa_chargeDeclined")})
+	_, err = w.api.SetupIntents.Confirm(si.ID, &stripe.SetupIntentConfirmParams{PaymentMethod: new("pm_card_visa_chargeDeclined")})
 	se := stripeError(t, err, 402, stripe.ErrorTypeCard, "card_declined")
 	if se.SetupIntent == nil || se.SetupIntent.LastSetupError.DeclineCode != "generic_decline" {
 		t.Errorf("%+v", se.SetupIntent)
 	}
 	si, err = w.api.SetupIntents.Confirm(si.ID, &stripe.SetupIntentConfirmParams{
-		PaymentMethod: stripe.String("pm_card_authenticationRequiredOnSetup"), ReturnURL: stripe.String("https://example.com/back"),
+		PaymentMethod: new("pm_card_authenticationRequiredOnSetup"), ReturnURL: new("https://example.com/back"),
 	})
 	if err != nil || si.Status != stripe.SetupIntentStatusRequiresAction {
 		t.Fatalf("%+v %v", si, err)
@@ -472,7 +472,7 @@ func TestSetups(t *testing.T) {
 		t.Fatalf("%+v %v", si.LastSetupError, err)
 	}
 	if si, err = w.api.SetupIntents.Confirm(si.ID, &stripe.SetupIntentConfirmParams{
-		PaymentMethod: stripe.String("pm_card_authenticationRequiredOnSetup"), ReturnURL: stripe.String("https://example.com/back"),
+		PaymentMethod: new("pm_card_authenticationRequiredOnSetup"), ReturnURL: new("https://example.com/back"),
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -502,7 +502,7 @@ func TestSetups(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := w.api.SetupIntents.Cancel(other.ID, &stripe.SetupIntentCancelParams{CancellationReason: stripe.String("abandoned")}); err != nil || got.Status != "canceled" {
+	if got, err := w.api.SetupIntents.Cancel(other.ID, &stripe.SetupIntentCancelParams{CancellationReason: new("abandoned")}); err != nil || got.Status != "canceled" {
 		t.Errorf("%+v %v", got, err)
 	}
 }

@@ -60,11 +60,11 @@ func objectsOfEveryKind(t *testing.T, w *world) map[string][]map[string]any {
 	setup := w.checkout(setupParams(cus))
 	w.complete(setup.ID, "4000002500003155")
 	if _, err := w.api.Customers.Update(cus, &stripe.CustomerParams{
-		Address: &stripe.AddressParams{City: stripe.String("Berlin"), Country: stripe.String("DE")}, Phone: stripe.String("+49"),
+		Address: &stripe.AddressParams{City: new("Berlin"), Country: new("DE")}, Phone: new("+49"),
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.api.WebhookEndpoints.New(&stripe.WebhookEndpointParams{URL: stripe.String("http://127.0.0.1:1/"), EnabledEvents: []*string{stripe.String("invoice.paid")}}); err != nil {
+	if _, err := w.api.WebhookEndpoints.New(&stripe.WebhookEndpointParams{URL: new("http://127.0.0.1:1/"), EnabledEvents: []*string{new("invoice.paid")}}); err != nil {
 		t.Fatal(err)
 	}
 
