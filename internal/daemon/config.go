@@ -1,8 +1,10 @@
 package daemon
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"os"
@@ -33,9 +35,25 @@ type StripeAPI struct {
 	Key  string  `kong:"-"` // STRIPE_API_KEY or STRIPE_API_KEY_FILE
 }
 
-// Config is the way every process finds its settings: flag > environment > file > default. The file is JSON, its keys
-// are the flags' names.
-func ConfigFiles() kong.Option { return kong.Configuration(kong.JSON, "/etc/paykit/config.json") }
+// ConfigFiles is the way every process finds its settings: flag > environment > file > default. The file is JSON, its
+// keys are the flags' names.
+func ConfigFiles() kong.Option { return kong.Configuration(configFile, "/etc/paykit/config.json") }
+
+// configFile reads a file of settings. Kong itself would let the file win over the environment.
+func configFile(r io.Reader) (kong.Resolver, error) {
+	values := map[string]any{}
+	if err := json.NewDecoder(r).Decode(&values); err != nil {
+		return nil, fmt.Errorf("not a JSON object: %w", err)
+	}
+	return kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+		for _, env := range flag.Envs {
+			if _, set := os.LookupEnv(env); set {
+				return nil, nil
+			}
+		}
+		return values[flag.Name], nil
+	}), nil
+}
 
 // Secret reads a secret from the environment variable name, or from the file that name_FILE names. One that is
 // missing or empty is an error that says what to set.

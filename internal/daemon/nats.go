@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"strings"
 	"time"
 
@@ -52,11 +53,35 @@ func (c NATS) Connect(name string, log zerolog.Logger, more ...nats.Option) (*na
 	if c.Creds != "" {
 		opts = append(opts, nats.UserCredentials(c.Creds))
 	}
+	shown, err := withoutPasswords(c.URL)
+	if err != nil {
+		return nil, err
+	}
 	nc, err := nats.Connect(c.URL, opts...)
 	if err != nil {
-		return nil, fmt.Errorf("connect to NATS at %s: %w (set NATS_URL)", c.URL, err)
+		return nil, fmt.Errorf("connect to NATS at %s: %w (set NATS_URL)", shown, err)
 	}
 	return nc, nil
+}
+
+// errURL does not quote the URL: it may hold a password.
+var errURL = errors.New("NATS_URL is no URL, or no list of them; a password in it must be percent-encoded")
+
+// withoutPasswords is a list of URLs as it may be shown.
+func withoutPasswords(urls string) (string, error) {
+	list := strings.Split(urls, ",")
+	for i, text := range list {
+		text = strings.TrimSpace(text)
+		if !strings.Contains(text, "://") { // as the client reads it
+			text = "nats://" + text
+		}
+		u, err := url.Parse(text)
+		if err != nil {
+			return "", errURL
+		}
+		list[i] = u.Redacted()
+	}
+	return strings.Join(list, ","), nil
 }
 
 // errNotConnected is what readiness says while NATS can't be reached.
