@@ -1,0 +1,444 @@
+package eventlog_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"github.com/paykit-go/paykit/internal/events"
+	"github.com/paykit-go/paykit/internal/events/eventlog"
+	"github.com/paykit-go/paykit/internal/events/eventlogtest"
+)
+
+func TestLoadFindsTheLastEvent(t *testing.T) {
+	l := eventlogtest.Provisioned(t)
+	id := events.CustomerID("a")
+	if _, err := l.Load(t.Context(), events.EntityCustomer, id); !errors.Is(err, eventlog.ErrNotFound) {
+		t.Fatalf("load before the first event: %v", err)
+	}
+	if _, err := l.LoadFromLeader(t.Context(), events.EntityCustomer, id); !errors.Is(err, eventlog.ErrNotFound) {
+		t.Fatalf("load from the leader before the first event: %v", err)
+	}
+	appendCustomer(t, l, "a", 3)
+	appendCustomer(t, l, "b", 1)
+	for _, load := range []func(context.Context, events.Entity, string) (eventlog.Entry, error){l.Load, l.LoadFromLeader} {
+		e, err := load(t.Context(), events.EntityCustomer, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Sequence != 3 || e.Event.EntityVersion != 3 || e.Event.Subject != id || events.Digest(e.Raw) != e.Event.Digest() {
+			t.Errorf("loaded %d, version %d of %s", e.Sequence, e.Event.EntityVersion, e.Event.Subject)
+		}
+	}
+}
+
+func TestAppendIsGuarded(t *testing.T) {
+	l := eventlogtest.Provisioned(t)
+	first := appendCustomer(t, l, "a", 1)
+	next, err := syncCustomer("a", "cmd_2")(first.Event)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, guard := range []uint64{0, 2, 7} {
+		if _, err := l.Append(t.Context(), next, guard); !errors.Is(err, eventlog.ErrConflict) {
+			t.Errorf("append guarded by %d: %v", guard, err)
+		}
+	}
+	sequence, err := l.Append(t.Context(), next, first.Sequence)
+	if err != nil || sequence != 2 {
+		t.Fatalf("append: %d, %v", sequence, err)
+	}
+	// Doing it again is a lost guard and never a second event.
+	if _, err := l.Append(t.Context(), next, first.Sequence); !errors.Is(err, eventlog.ErrConflict) {
+		t.Errorf("append again: %v", err)
+	}
+	if got := checkChain(t, l)[first.Event.Subject]; got != 2 {
+		t.Errorf("%d events", got)
+	}
+}
+
+func TestAppendRefusesWhatMustNotBeInASubject(t *testing.T) {
+	l := eventlogtest.Provisioned(t)
+	good := appendCustomer(t, l, "a", 1).Event
+	for name, change := range map[string]func(*events.Event){
+		"wildcard as id":       func(e *events.Event) { e.Subject = "*" },
+		"more tokens":          func(e *events.Event) { e.Subject += ".x" },
+		"another entity's id":  func(e *events.Event) { e.Subject = events.ChargeID("k") },
+		"customer from afar":   func(e *events.Event) { e.Data.Customer.ID = "none" },
+		"type nobody knows of": func(e *events.Event) { e.Type = "customer.>" },
+	} {
+		ev := *good
+		change(&ev)
+		if _, err := l.Append(t.Context(), &ev, 1); err == nil {
+			t.Errorf("%s: appended", name)
+		}
+	}
+	big := *good
+	big.Data.Customer.ReferenceID = strings.Repeat("x", 256<<10)
+	if _, err := l.Append(t.Context(), &big, 1); !errors.Is(err, eventlog.ErrTooLarge) {
+		t.Errorf("too large: %v", err)
+	}
+	if n := checkChain(t, l)[good.Subject]; n != 1 {
+		t.Errorf("%d events", n)
+	}
+}
+
+// race lets 16 writers, each with a connection of its own, add several events each to one entity.
+func race(t *testing.T, conns []*nats.Conn, cfg eventlog.Config) {
+	t.Helper()
+	const writers, each = 16, 4
+	id := events.CustomerID("raced")
+	var wg sync.WaitGroup
+	var decided, appendedCount atomic.Int64
+	begin := make(chan struct{})
+	for w := range writers {
+		l, err := eventlog.Open(t.Context(), conns[w%len(conns)], cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wg.Go(func() {
+			<-begin
+			for i := range each {
+				decide := syncCustomer("raced", fmt.Sprintf("cmd_%d_%d", w, i))
+				_, appended, err := l.Update(t.Context(), events.EntityCustomer, id, func(last *events.Event) (*events.Event, error) {
+					decided.Add(1)
+					return decide(last)
+				})
+				if err != nil || !appended {
+					t.Errorf("writer %d: appended %v, %v", w, appended, err)
+				}
+				appendedCount.Add(1)
+			}
+		})
+	}
+	close(begin)
+	wg.Wait()
+	l, err := eventlog.Open(t.Context(), conns[0], cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := checkChain(t, l)[id]; got != writers*each {
+		t.Errorf("%d versions, want %d", got, writers*each)
+	}
+	if decided.Load() <= writers*each {
+		t.Errorf("decided %d times: nobody ever lost a guard", decided.Load())
+	}
+	list, err := l.History(t.Context(), eventlog.HistoryFilter{EntityID: id}, 0, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	commands := map[string]int{}
+	for _, e := range list {
+		commands[e.Event.CorrelationID]++
+	}
+	if len(commands) != writers*each {
+		t.Errorf("%d commands had an effect, want %d", len(commands), writers*each)
+	}
+}
+
+func TestSixteenWritersRace(t *testing.T) {
+	srv := eventlogtest.Start(t)
+	conns := make([]*nats.Conn, 16)
+	for i := range conns {
+		conns[i] = srv.Conn(t)
+	}
+	eventlogtest.Open(t, conns[0])
+	race(t, conns, eventlog.Config{})
+}
+
+func TestOneBeginning(t *testing.T) {
+	l := eventlogtest.Provisioned(t)
+	var wg sync.WaitGroup
+	var won atomic.Int64
+	for range 16 {
+		wg.Go(func() {
+			_, appended, err := l.Update(t.Context(), events.EntityCustomer, events.CustomerID("a"), syncCustomer("a", "cmd_same"))
+			if err != nil {
+				t.Error(err)
+			}
+			if appended {
+				won.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if won.Load() != 1 {
+		t.Errorf("%d writers began the same entity", won.Load())
+	}
+	checkChain(t, l)
+}
+
+func TestUpdateDoesWhatDecideSays(t *testing.T) {
+	l := eventlogtest.Provisioned(t)
+	id := events.CustomerID("a")
+	refusal := &events.Error{Code: events.CodeCustomerNotFound}
+	tests := map[string]struct {
+		decide func(*events.Event) (*events.Event, error)
+		want   error
+		exists bool
+	}{
+		"refused, not there":    {decide: func(*events.Event) (*events.Event, error) { return nil, refusal }, want: refusal},
+		"nothing to do, absent": {decide: func(*events.Event) (*events.Event, error) { return nil, nil }},
+	}
+	for name, tt := range tests {
+		e, appended, err := l.Update(t.Context(), events.EntityCustomer, id, tt.decide)
+		if !errors.Is(err, tt.want) || appended || e.Event != nil || e.Sequence != 0 {
+			t.Errorf("%s: %+v, %v, %v", name, e, appended, err)
+		}
+	}
+	appendCustomer(t, l, "a", 1)
+	e, appended, err := l.Update(t.Context(), events.EntityCustomer, id, func(last *events.Event) (*events.Event, error) {
+		return nil, refusal
+	})
+	if !errors.Is(err, refusal) || appended || e.Sequence != 1 {
+		t.Errorf("refused, there: %+v, %v, %v", e, appended, err)
+	}
+	_, _, err = l.Update(t.Context(), events.EntityCustomer, id, syncCustomer("b", "cmd_x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = l.Update(t.Context(), events.EntityCustomer, events.CustomerID("c"), syncCustomer("b", "cmd_x"))
+	if err == nil {
+		t.Error("an event of another entity was appended")
+	}
+}
+
+// A publish whose acknowledgement is lost: stored, but nobody said so. Update finds its own event and reports it as its
+// own; it neither appends twice nor calls it somebody else's.
+func TestLostAcknowledgement(t *testing.T) {
+	tests := map[string]struct {
+		meanwhile int // events that another writer adds before the answer is sought
+	}{
+		"found as the last event": {},
+		"found behind others":     {meanwhile: 2},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			srv := eventlogtest.Start(t)
+			other := eventlogtest.Open(t, srv.Conn(t))
+			p := startProxy(t, srv.URL, nil)
+			nc := (&eventlogtest.Server{URL: p.URL}).Conn(t)
+			l, err := eventlog.Open(t.Context(), nc, eventlog.Config{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.SetPatience(500 * time.Millisecond)
+			appendCustomer(t, l, "a", 1)
+			calls := 0
+			decide := syncCustomer("a", "cmd_lost")
+			after := make(chan struct{})
+			go func() {
+				defer close(after)
+				<-p.muted // the acknowledgement was on its way
+				for range tt.meanwhile {
+					appendCustomer(t, other, "a", 1)
+				}
+				p.mute.Store(false)
+				p.cut()
+			}()
+			e, appended, err := l.Update(t.Context(), events.EntityCustomer, events.CustomerID("a"), func(last *events.Event) (*events.Event, error) {
+				calls++
+				if calls == 1 {
+					p.mute.Store(true)
+				}
+				return decide(last)
+			})
+			receive(t, after, "the other writer")
+			if err != nil || !appended {
+				t.Fatalf("appended %v, %v", appended, err)
+			}
+			if calls != 1 {
+				t.Errorf("decided %d times", calls)
+			}
+			want := 2 + tt.meanwhile
+			if e.Event.EntityVersion != want {
+				t.Errorf("answered version %d, want %d", e.Event.EntityVersion, want)
+			}
+			if got := checkChain(t, other)[e.Event.Subject]; got != want {
+				t.Errorf("%d events, want %d", got, want)
+			}
+		})
+	}
+}
+
+func TestLostAcknowledgementOfAppend(t *testing.T) {
+	t.Parallel()
+	srv := eventlogtest.Start(t)
+	eventlogtest.Open(t, srv.Conn(t))
+	p := startProxy(t, srv.URL, nil)
+	l, err := eventlog.Open(t.Context(), (&eventlogtest.Server{URL: p.URL}).Conn(t), eventlog.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetPatience(300 * time.Millisecond)
+	ev, err := syncCustomer("a", "cmd_1")(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.mute.Store(true)
+	_, err = l.Append(t.Context(), ev, 0)
+	var unknown *eventlog.UnknownError
+	if !errors.As(err, &unknown) || !eventlog.IsUnavailable(err) || errors.Is(err, eventlog.ErrUnavailable) {
+		t.Errorf("append without an answer: %v", err)
+	}
+	p.mute.Store(false)
+	p.cut()
+	if e, err := l.LoadFromLeader(t.Context(), events.EntityCustomer, ev.Subject); err != nil || e.Event.ID != ev.ID {
+		t.Errorf("it was stored: %v", err)
+	}
+}
+
+// A write that never reached the server is appended by a later attempt, once.
+func TestServerAwayForAMoment(t *testing.T) {
+	t.Parallel()
+	srv := eventlogtest.Start(t)
+	l := eventlogtest.Open(t, srv.Conn(t))
+	appendCustomer(t, l, "a", 1)
+	srv.Stop()
+	ev, err := syncCustomer("b", "cmd_1")(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Append(t.Context(), ev, 0); !errors.Is(err, eventlog.ErrUnavailable) {
+		t.Errorf("append without a server: %v", err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, _, err := l.Update(t.Context(), events.EntityCustomer, events.CustomerID("a"), syncCustomer("a", "cmd_away"))
+		done <- err
+	}()
+	srv.Resume()
+	if err := receive(t, done, "the update"); err != nil {
+		t.Error(err)
+	}
+	if got := checkChain(t, l)[events.CustomerID("a")]; got != 2 {
+		t.Errorf("%d events", got)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	srv.Stop()
+	if _, _, err := l.Update(ctx, events.EntityCustomer, events.CustomerID("a"), syncCustomer("a", "cmd_never")); !eventlog.IsUnavailable(err) {
+		t.Errorf("update without a server: %v", err)
+	}
+	srv.Resume()
+}
+
+func TestStorageFull(t *testing.T) {
+	t.Parallel()
+	t.Run("of the log", func(t *testing.T) {
+		t.Parallel()
+		nc := eventlogtest.Start(t).Conn(t)
+		cfg := eventlog.Config{MaxBytes: 20 << 10}
+		if _, err := eventlog.Provision(t.Context(), nc, cfg); err != nil {
+			t.Fatal(err)
+		}
+		l, err := eventlog.Open(t.Context(), nc, cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fill(t, l)
+	})
+	t.Run("of the server", func(t *testing.T) {
+		t.Parallel()
+		nc := eventlogtest.Start(t, func(o *server.Options) { o.JetStreamMaxStore = 4 << 20 }).Conn(t)
+		if _, err := eventlog.Provision(t.Context(), nc, eventlog.Config{}); err != nil {
+			t.Fatal(err)
+		}
+		l, err := eventlog.Open(t.Context(), nc, eventlog.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		body := []byte(`{"filler":"` + strings.Repeat("x", 512<<10) + `"}`)
+		for i := range 50 {
+			_, err = l.StoreDelivery(t.Context(), eventlog.Delivery{ProviderID: "stripe", EventID: fmt.Sprint("evt_", i), Body: body})
+			if err != nil {
+				break
+			}
+		}
+		if !errors.Is(err, eventlog.ErrStorageFull) || !eventlog.IsUnavailable(err) {
+			t.Errorf("a full server: %v", err)
+		}
+	})
+}
+
+// fill appends until the log is full; it must say so, and keep everything that it has.
+func fill(t *testing.T, l *eventlog.Log) {
+	t.Helper()
+	for i := range 1000 {
+		_, _, err := l.Update(t.Context(), events.EntityCustomer, events.CustomerID("a"), syncCustomer("a", fmt.Sprint("cmd_", i)))
+		if err == nil {
+			continue
+		}
+		if !errors.Is(err, eventlog.ErrStorageFull) || !eventlog.IsUnavailable(err) {
+			t.Fatalf("append %d: %v", i, err)
+		}
+		if got := checkChain(t, l)[events.CustomerID("a")]; got != i {
+			t.Errorf("%d events left of %d", got, i)
+		}
+		return
+	}
+	t.Error("the log never filled")
+}
+
+func TestHistoryAndLatest(t *testing.T) {
+	l := eventlogtest.Provisioned(t)
+	appendCustomer(t, l, "a", 3)
+	appendCustomer(t, l, "b", 1)
+	first := createCharge(t, l, "a", "k1")
+	createCharge(t, l, "b", "k2")
+	canceled, _, err := l.Update(t.Context(), events.EntityCharge, first.Event.Subject, func(last *events.Event) (*events.Event, error) {
+		return events.DecideCharge(last, events.CancelCharge{}, events.Cause{Now: time.Now(), CommandID: "cmd_c"})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := createCharge(t, l, "a", "k3")
+	a := events.CustomerID("a")
+	tests := map[string]struct {
+		filter eventlog.HistoryFilter
+		from   uint64
+		limit  int
+		want   []uint64
+	}{
+		"all":              {limit: 100, want: []uint64{1, 2, 3, 4, 5, 6, 7, 8}},
+		"customer":         {filter: eventlog.HistoryFilter{CustomerID: a}, limit: 100, want: []uint64{1, 2, 3, 5, 7, 8}},
+		"customer, page":   {filter: eventlog.HistoryFilter{CustomerID: a}, from: 3, limit: 2, want: []uint64{3, 5}},
+		"entity":           {filter: eventlog.HistoryFilter{EntityID: first.Event.Subject}, limit: 100, want: []uint64{5, 7}},
+		"kind of customer": {filter: eventlog.HistoryFilter{CustomerID: a, Entity: events.EntityCharge}, limit: 100, want: []uint64{5, 7, 8}},
+		"none":             {limit: 0, want: []uint64{}},
+	}
+	for name, tt := range tests {
+		list, err := l.History(t.Context(), tt.filter, tt.from, tt.limit)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		got := []uint64{}
+		for _, e := range list {
+			got = append(got, e.Sequence)
+		}
+		if fmt.Sprint(got) != fmt.Sprint(tt.want) {
+			t.Errorf("%s: %v, want %v", name, got, tt.want)
+		}
+	}
+	for _, f := range []eventlog.HistoryFilter{{CustomerID: "*"}, {EntityID: ">"}, {Entity: "*"}, {Entity: events.EntityCustomer, EntityID: first.Event.Subject}} {
+		if _, err := l.History(t.Context(), f, 0, 1); !errors.Is(err, eventlog.ErrNotFound) {
+			t.Errorf("%+v: %v", f, err)
+		}
+	}
+	latest, err := l.Latest(t.Context(), events.EntityCharge, a)
+	if err != nil || len(latest) != 2 || latest[0].Sequence != canceled.Sequence || latest[1].Sequence != last.Sequence {
+		t.Errorf("latest: %+v, %v", latest, err)
+	}
+	if none, err := l.Latest(t.Context(), events.EntityCharge, events.CustomerID("z")); err != nil || len(none) != 0 {
+		t.Errorf("latest of nobody: %+v, %v", none, err)
+	}
+}

@@ -1,0 +1,9 @@
+package eventlog
+
+import "time"
+
+// SetPatience shortens how long a write waits for its acknowledgement.
+func (l *Log) SetPatience(d time.Duration) { l.patience = d }
+
+// AckWait is the consumers' AckWait.
+const AckWait = ackWait
