@@ -107,7 +107,7 @@ func (a *Applier) Observe(ctx context.Context, providerID string, o Observation,
 	case SetupSeen:
 		return a.setup(ctx, at, o.SetupReport)
 	case MethodSeen:
-		return a.method(ctx, at, o.Method)
+		return a.method(ctx, at, o)
 	case CustomerSeen:
 		return a.customer(ctx, at, o)
 	}

@@ -126,7 +126,8 @@ func (a *Applier) customerDeleted(ctx context.Context, at sighting, o CustomerSe
 }
 
 // method applies a report about a saved method. One that is not known belongs to whom its provider customer is linked.
-func (a *Applier) method(ctx context.Context, at sighting, m events.Method) (Applied, error) {
+func (a *Applier) method(ctx context.Context, at sighting, o MethodSeen) (Applied, error) {
+	m := o.Method
 	id := events.PaymentMethodID(at.providerID, m.ID)
 	known, err := a.load(ctx, events.EntityPaymentMethod, id)
 	if err != nil {
@@ -139,8 +140,11 @@ func (a *Applier) method(ctx context.Context, at sighting, m events.Method) (App
 		if err != nil {
 			return Applied{}, err
 		}
-		if closed {
+		switch {
+		case closed:
 			return gone(ref.ID), nil
+		case o.First:
+			return unchanged(known), nil
 		}
 	} else {
 		customer, standing, err := a.customerOf(ctx, at.providerID, m.ProviderCustomerID)

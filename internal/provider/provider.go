@@ -177,8 +177,12 @@ type SessionSeen struct{ events.Session }
 // SetupSeen is a report about a saved method's setup.
 type SetupSeen struct{ events.SetupReport }
 
-// MethodSeen is a report about a method.
-type MethodSeen struct{ events.Method }
+// MethodSeen is a report about a method. First marks the report of its attaching: of a method that is known already it
+// says nothing new, or one delivered late would bring back what was updated since.
+type MethodSeen struct {
+	events.Method
+	First bool
+}
 
 // RefundSeen is a report about a refund.
 type RefundSeen struct{ events.RefundReport }

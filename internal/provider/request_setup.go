@@ -114,7 +114,7 @@ func (w *Worker) observeMethod(ctx context.Context, r request, p *guardedAPI, pr
 	if !m.Attached {
 		return nil // used once and not saved
 	}
-	if _, err := w.applier.Observe(ctx, p.id, MethodSeen{m}, r.event.ID); err != nil && !errors.Is(err, ErrOwnerUnknown) {
+	if _, err := w.applier.Observe(ctx, p.id, MethodSeen{Method: m}, r.event.ID); err != nil && !errors.Is(err, ErrOwnerUnknown) {
 		return err
 	}
 	return nil

@@ -227,7 +227,7 @@ func observeMethod(d provider.Delivery, m paymentMethod) []provider.Observation 
 	} else if !seen.Attached {
 		return nil // a method that never was anybody's must not read as one that has left
 	}
-	return []provider.Observation{provider.MethodSeen{Method: seen}}
+	return []provider.Observation{provider.MethodSeen{Method: seen, First: d.Type == typeMethodAttached}}
 }
 
 func observeCustomer(typ string, c customer) []provider.Observation {
