@@ -95,7 +95,7 @@ func (a *app) banner(at dev.Addresses, took time.Duration) {
 type sandboxCmd struct {
 	Port       int    `name:"sandbox-port" default:"8421" help:"Port; 0 = a free one."`
 	Host       string `name:"sandbox-host" env:"PAYKIT_SANDBOX_HOST" default:"127.0.0.1" help:"Address to listen on; another than loopback is for containers (${env})."`
-	PublicURL  string `name:"sandbox-url" env:"PAYKIT_SANDBOX_URL" help:"URL under which browsers reach the hosted pages; default: where it listens (${env})."`
+	PublicURL  string `name:"public-url" env:"PAYKIT_SANDBOX_PUBLIC_URL" help:"URL under which browsers reach the hosted pages; default: where it listens (${env})."`
 	WebhookURL string `name:"webhook-url" env:"PAYKIT_SANDBOX_WEBHOOK_URL" help:"Where events go from the start, signed with the first of STRIPE_WEBHOOK_SECRETS (${env})."`
 	LogLevel   string `name:"log-level" env:"PAYKIT_LOG_LEVEL" default:"warn" enum:"debug,info,warn,error" help:"Least level to log (${env})."`
 }

@@ -1,0 +1,340 @@
+package deploy_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"github.com/paykit-go/paykit"
+	"github.com/paykit-go/paykit/internal/daemon"
+	"github.com/paykit-go/paykit/internal/dev"
+	"github.com/paykit-go/paykit/internal/events/eventlog"
+	"github.com/paykit-go/paykit/internal/provider/stripe/sandbox"
+)
+
+// journal is a log that several processes write to.
+type journal struct {
+	mu   sync.Mutex
+	text bytes.Buffer // guarded by mu
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}
+
+// as is how a process reaches the server as its role.
+func as(t *testing.T, server, role string) daemon.NATS {
+	t.Helper()
+	u, err := url.Parse(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword(role, password(role))
+	return daemon.NATS{URL: u.String(), Prefix: "paykit"}
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func provision(t *testing.T, server string) {
+	t.Helper()
+	nc, err := as(t, server, "provision").Connect("provision", zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	for range 2 { // the second finds everything
+		if _, err := eventlog.Provision(t.Context(), nc, eventlog.Config{MaxBytes: 64 << 20}); err != nil {
+			t.Fatalf("provision: %v", err)
+		}
+	}
+	if nc.LastError() != nil {
+		t.Errorf("provision: %v", nc.LastError())
+	}
+}
+
+// system is ingest, worker and projector, each as its own user, and a sandbox.
+type system struct {
+	server string
+	http   map[string]string // address by process
+	log    *journal
+}
+
+func run(t *testing.T) *system {
+	t.Helper()
+	s := &system{server: start(t).ClientURL(), http: map[string]string{}, log: &journal{}}
+	provision(t, s.server)
+	const secret = "whsec_deploy"
+	ingest := freePort(t)
+	sb, err := dev.NewSandbox(dev.SandboxConfig{
+		Flag: "-", WebhookURL: "http://" + ingest + "/webhooks/stripe", WebhookSecret: secret,
+		Config: sandbox.Config{Logger: zerolog.Nop()},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background()) //nolint:usetesting // the processes outlive the test's own context
+	var wg sync.WaitGroup
+	var failed sync.Map
+	begin := func(name string, f func() error) {
+		wg.Go(func() {
+			if err := f(); err != nil && !errors.Is(err, context.Canceled) {
+				failed.Store(name, err)
+			}
+		})
+	}
+	t.Cleanup(func() {
+		stop()
+		wg.Wait()
+		failed.Range(func(name, err any) bool {
+			t.Errorf("%v: %v", name, err)
+			return true
+		})
+		// At the very end: a process needs rights to stop, too.
+		if text := s.log.String(); strings.Contains(strings.ToLower(text), "permissions violation") {
+			t.Errorf("a process was refused something:\n%s", text)
+		}
+	})
+	begin("sandbox", func() error { return sb.Run(ctx) })
+	for name, part := range map[string]daemon.Part{
+		"ingest":    daemon.Ingest{Secrets: []string{secret}, DefaultCurrency: "usd"},
+		"worker":    daemon.Worker{Stripe: daemon.StripeAPI{Base: sb.URL, Key: "sk_test_deploy", Rate: 1000}},
+		"projector": daemon.Projector{DataDir: t.TempDir()},
+	} {
+		addr := ingest
+		if name != "ingest" {
+			addr = freePort(t)
+		}
+		s.http[name] = addr
+		log := zerolog.New(s.log).With().Str("service", name).Logger()
+		begin(name, func() error { return daemon.Process(ctx, name, as(t, s.server, name), log, addr, part) })
+	}
+	for name, addr := range s.http {
+		eventually(t, name+" is ready", func() error { return ask(t, "http://"+addr+"/readyz") })
+	}
+	return s
+}
+
+func ask(t *testing.T, address string) error {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %s", address, res.Status)
+	}
+	return nil
+}
+
+// eventually asks again and again until there is no error, at most for 20 s.
+func eventually(t *testing.T, what string, f func() error) {
+	t.Helper()
+	late := time.After(20 * time.Second)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := f()
+		if err == nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("not yet: %s: %v", what, err)
+		}
+	}
+}
+
+// TestTheLoopRunsWithLeastPrivilege walks the whole loop, erasing included, and wants no process to be refused anything.
+func TestTheLoopRunsWithLeastPrivilege(t *testing.T) {
+	s := run(t)
+	ctx := t.Context()
+	pk, err := paykit.Connect(ctx, s.server, paykit.WithNATS(
+		nats.UserInfo("app", password("app")), nats.CustomInboxPrefix("_INBOX_app")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pk.Close()
+
+	succeeded := make(chan paykit.ChargeEvent, 1)
+	listening, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- pk.Subscribe(listening, "receipts", paykit.Handlers{
+			ChargeSucceeded: func(_ context.Context, e paykit.ChargeEvent) error {
+				select {
+				case succeeded <- e:
+				default:
+				}
+				return nil
+			},
+		}, paykit.FromBeginning())
+	}()
+
+	customer, err := pk.Customer.Sync(ctx, paykit.CustomerSync{ReferenceID: "user_1", Email: "jane@example.com"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pk.Customer.Sync(ctx, paykit.CustomerSync{ReferenceID: "user_1", Email: "joan@example.com"}); err != nil {
+		t.Fatal(err)
+	}
+	setup, err := pk.PaymentMethod.Attach(ctx, paykit.PaymentMethodAttach{CustomerID: customer.ID, ReturnURL: "https://app.example.com/"})
+	if err != nil || setup.ProviderSessionID == "" {
+		t.Fatalf("attach: %+v, %v", setup, err)
+	}
+	complete(t, setup.URL, setup.ProviderSessionID)
+	var method string
+	eventually(t, "the card is saved", func() error {
+		list, err := pk.PaymentMethod.List(ctx, paykit.PaymentMethodList{CustomerID: customer.ID})
+		if err == nil && len(list.Items) == 0 {
+			err = errors.New("none")
+		}
+		if err == nil {
+			method = list.Items[0].ID
+		}
+		return err
+	})
+	charge, err := pk.Charge.Create(ctx, paykit.ChargeCreate{
+		CustomerID: customer.ID, PaymentMethodID: method, Amount: 1900, Description: "March usage",
+	}, paykit.WithIdempotencyKey("march"))
+	if err != nil || charge.Status != paykit.ChargeSucceeded {
+		t.Fatalf("charge: %+v, %v", charge, err)
+	}
+	select {
+	case e := <-succeeded:
+		if e.Charge.ID != charge.ID {
+			t.Errorf("told of %s, want %s", e.Charge.ID, charge.ID)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the app's subscription saw no charge.succeeded")
+	}
+	if _, err := pk.Charge.Refund(ctx, paykit.ChargeRefund{ChargeID: charge.ID, Amount: 900}); err != nil {
+		t.Errorf("refund: %v", err)
+	}
+	leaveCommand(t, s.server)
+	if _, err := pk.Customer.Delete(ctx, customer.ID); err != nil {
+		t.Errorf("delete: %v", err)
+	}
+	eventually(t, "the deleted customer's method is detached", func() error {
+		list, err := pk.PaymentMethod.List(ctx, paykit.PaymentMethodList{CustomerID: customer.ID})
+		if err == nil && len(list.Items) > 0 {
+			err = errors.New("still listed")
+		}
+		return err
+	})
+	erased(t, s.server, customer.ID)
+	stop()
+	if err := <-ended; err != nil {
+		t.Errorf("subscription: %v", err)
+	}
+}
+
+// erased waits until the worker has erased a customer's profile and deliveries.
+func erased(t *testing.T, server, customerID string) {
+	t.Helper()
+	nc := connect(t, server, "provision")
+	log, err := eventlog.Open(t.Context(), nc, eventlog.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the deleted customer is erased", func() error {
+		if _, err := log.Profile(t.Context(), customerID); !errors.Is(err, eventlog.ErrNotFound) {
+			return fmt.Errorf("the profile: %w", err)
+		}
+		js, err := jetstream.New(nc)
+		if err != nil {
+			return err
+		}
+		inbox, err := js.Stream(t.Context(), "PAYKIT_INBOX")
+		if err != nil {
+			return err
+		}
+		if left := inbox.CachedInfo().State.Msgs; left > 0 { // there was no other customer at the provider
+			return fmt.Errorf("%d deliveries are left", left)
+		}
+		return nil
+	})
+}
+
+// complete does what the hosted page's form does.
+func complete(t *testing.T, page, session string) {
+	t.Helper()
+	u, err := url.Parse(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := u.Scheme + "://" + u.Host + "/_sandbox/checkout/" + session + "/complete"
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, address, strings.NewReader(`{"card":"4242424242424242"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode >= 300 {
+		t.Fatalf("%s answers %s", address, res.Status)
+	}
+}
+
+// leaveCommand leaves a command in the queue as an app in any language would, and waits for what it leads to.
+func leaveCommand(t *testing.T, server string) {
+	t.Helper()
+	nc := connect(t, server, "app")
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen, err := nc.SubscribeSync("paykit.events.customer.created.*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	ack, err := js.Publish(t.Context(), "paykit.cmd.customer.sync", []byte(`{"referenceId":"user_2","name":"John"}`))
+	if err != nil || ack.Stream != "PAYKIT_COMMANDS" {
+		t.Fatalf("queue a command: %+v, %v", ack, err)
+	}
+	if _, err := seen.NextMsg(10 * time.Second); err != nil {
+		t.Errorf("the queued command led to no event on the live feed: %v", err)
+	}
+	if nc.LastError() != nil {
+		t.Errorf("app: %v", nc.LastError())
+	}
+}
