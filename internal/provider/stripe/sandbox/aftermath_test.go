@@ -55,7 +55,7 @@ func TestRefunds(t *testing.T) {
 		t.Fatalf("%+v %v", rest, err)
 	}
 	_, err = w.api.Refunds.New(&stripe.RefundParams{PaymentIntent: &pi.ID})
-	stripeError(t, err, 400, stripe.ErrorTypeInvalidRequest, "charge_already_refunded")
+	wantError(t, err, 400, stripe.ErrorTypeInvalidRequest, "charge_already_refunded")
 	if ch := w.charge(pi); ch.AmountRefunded != 4900 || !ch.Refunded {
 		t.Errorf("%+v", ch)
 	}
@@ -85,9 +85,9 @@ func TestRefunds(t *testing.T) {
 	}
 	unpaid := w.payment("", "pm_card_visa")
 	_, err = w.api.Refunds.New(&stripe.RefundParams{PaymentIntent: &unpaid.ID})
-	stripeError(t, err, 400, stripe.ErrorTypeInvalidRequest, "")
+	wantError(t, err, 400, stripe.ErrorTypeInvalidRequest, "")
 	_, err = w.api.Refunds.New(&stripe.RefundParams{})
-	stripeError(t, err, 400, stripe.ErrorTypeInvalidRequest, "parameter_missing")
+	wantError(t, err, 400, stripe.ErrorTypeInvalidRequest, "parameter_missing")
 }
 
 func TestRefunds_second_answers(t *testing.T) {
@@ -108,7 +108,7 @@ func TestRefunds_second_answers(t *testing.T) {
 		t.Error(err)
 	}
 	_, err := w.api.Refunds.Cancel(b.ID, nil)
-	stripeError(t, err, 400, stripe.ErrorTypeInvalidRequest, "")
+	wantError(t, err, 400, stripe.ErrorTypeInvalidRequest, "")
 	w.advance("2h")
 	state := func(r *stripe.Refund) string {
 		got, err := w.api.Refunds.Get(r.ID, nil)
@@ -177,7 +177,7 @@ func TestDisputes(t *testing.T) {
 			if warning := strings.HasPrefix(row.first, "warning"); warning != (err == nil) {
 				t.Errorf("refund: %v", err)
 			} else if !warning {
-				stripeError(t, err, 400, stripe.ErrorTypeInvalidRequest, "charge_disputed")
+				wantError(t, err, 400, stripe.ErrorTypeInvalidRequest, "charge_disputed")
 			}
 			if row.close {
 				if _, err := w.api.Disputes.Close(d.ID, nil); err != nil {
@@ -201,7 +201,7 @@ func TestDisputes(t *testing.T) {
 				t.Errorf("%d times funds_reinstated", n)
 			}
 			_, err = w.api.Disputes.Close(d.ID, nil)
-			stripeError(t, err, 400, stripe.ErrorTypeInvalidRequest, "")
+			wantError(t, err, 400, stripe.ErrorTypeInvalidRequest, "")
 		})
 	}
 }

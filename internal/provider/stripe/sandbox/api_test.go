@@ -41,7 +41,7 @@ func TestAPI_keys(t *testing.T) {
 			if row.status == 401 && (at(out, "error", "type") != "invalid_request_error" || at(out, "error", "message") == "") {
 				t.Errorf("body %v", out)
 			}
-			if strings.Contains(strings.ToLower(at(out, "error", "message").(string)+" "), "sk_live_abc") {
+			if strings.Contains(strings.ToLower(as[string](t, at(out, "error", "message"))), "sk_live_abc") {
 				t.Error("the key is in the answer")
 			}
 		})
@@ -51,7 +51,7 @@ func TestAPI_keys(t *testing.T) {
 func TestAPI_unknown_path(t *testing.T) {
 	w := newWorld(t)
 	status, _, body := w.raw(http.MethodGet, "/v1/subscriptions", "", "")
-	if status != 404 || !strings.HasPrefix(at(mustJSON(t, body), "error", "message").(string), "Unrecognized request URL (GET: /v1/subscriptions)") {
+	if status != 404 || !strings.HasPrefix(as[string](t, at(mustJSON(t, body), "error", "message")), "Unrecognized request URL (GET: /v1/subscriptions)") {
 		t.Errorf("%d %s", status, body)
 	}
 }
@@ -69,7 +69,7 @@ func TestAPI_parameters(t *testing.T) {
 		status                   int
 		code, param, says        string
 	}{
-		{"unknown", "POST", "/v1/customers", "nmae=x", 400, "parameter_unknown", "nmae", "Received unknown parameter: nmae"},
+		{"unknown", "POST", "/v1/customers", "nme=x", 400, "parameter_unknown", "nme", "Received unknown parameter: nme"},
 		{"unknown, nested", "POST", "/v1/customers", "invoice_settings[foo]=x", 400, "parameter_unknown", "invoice_settings[foo]", "unknown parameter: invoice_settings[foo]"},
 		{"unknown in a list", "GET", "/v1/customers?foo=1", "", 400, "parameter_unknown", "foo", "unknown parameter"},
 		{"too deep", "POST", "/v1/customers", deep, 400, "", deep[:len(deep)-2], "nested too deeply"},
@@ -171,10 +171,10 @@ func TestLists_paging(t *testing.T) {
 		if status != 200 || m["object"] != "list" || m["url"] != "/v1/customers" {
 			t.Fatalf("%d %s", status, body)
 		}
-		for _, item := range m["data"].([]any) {
-			got = append(got, item.(map[string]any)["id"].(string))
+		for _, item := range items(t, body) {
+			got = append(got, as[string](t, item["id"]))
 		}
-		return got, m["has_more"].(bool)
+		return got, as[bool](t, m["has_more"])
 	}
 	rows := []struct {
 		name, query string
@@ -270,11 +270,11 @@ func TestCustomers_delete(t *testing.T) {
 		t.Errorf("deleted customer: %+v %v", again, err)
 	}
 	_, err = w.api.Customers.Update(cus.ID, &stripe.CustomerParams{Name: new("x")})
-	stripeError(t, err, 404, stripe.ErrorTypeInvalidRequest, "resource_missing")
+	wantError(t, err, 404, stripe.ErrorTypeInvalidRequest, "resource_missing")
 	_, err = w.api.Customers.Del(cus.ID, nil)
-	stripeError(t, err, 404, stripe.ErrorTypeInvalidRequest, "resource_missing")
+	wantError(t, err, 404, stripe.ErrorTypeInvalidRequest, "resource_missing")
 	_, err = w.api.PaymentIntents.New(&stripe.PaymentIntentParams{Amount: stripe.Int64(100), Currency: new("usd"), Customer: &cus.ID})
-	stripeError(t, err, 400, stripe.ErrorTypeInvalidRequest, "resource_missing")
+	wantError(t, err, 400, stripe.ErrorTypeInvalidRequest, "resource_missing")
 	if it := w.api.Customers.List(&stripe.CustomerListParams{}); it.Next() {
 		t.Error("a deleted customer is listed")
 	}
@@ -295,7 +295,7 @@ func TestCustomers_default_method(t *testing.T) {
 		return w.api.Customers.Update(cus.ID, &stripe.CustomerParams{InvoiceSettings: &stripe.CustomerInvoiceSettingsParams{DefaultPaymentMethod: new(id)}})
 	}
 	_, err := set(foreign.ID)
-	stripeError(t, err, 400, stripe.ErrorTypeInvalidRequest, "resource_missing")
+	wantError(t, err, 400, stripe.ErrorTypeInvalidRequest, "resource_missing")
 	got, err := set(m.ID)
 	if err != nil || got.InvoiceSettings.DefaultPaymentMethod.ID != m.ID {
 		t.Fatalf("%+v %v", got.InvoiceSettings, err)

@@ -79,7 +79,7 @@ func TestCheckout_payment(t *testing.T) {
 	if status != 200 || body["status"] != "complete" || body["payment_status"] != "paid" || body["url"] != nil || body["customer"] != cus {
 		t.Fatalf("%d %v", status, body)
 	}
-	pi, err := w.api.PaymentIntents.Get(body["payment_intent"].(string), expand("latest_charge", "payment_method"))
+	pi, err := w.api.PaymentIntents.Get(as[string](t, body["payment_intent"]), expand("latest_charge", "payment_method"))
 	if err != nil || pi.Status != "succeeded" || pi.Metadata["where"] != "payment" || pi.LatestCharge.Metadata["where"] != "payment" || pi.PaymentMethod.Customer.ID != cus {
 		t.Errorf("%+v %v", pi, err)
 	}
@@ -216,7 +216,7 @@ func TestCheckout_expires(t *testing.T) {
 		t.Errorf("paid an expired session: %d", status)
 	}
 	_, err := w.api.CheckoutSessions.Expire(early.ID, nil)
-	stripeError(t, err, 400, stripe.ErrorTypeInvalidRequest, "")
+	wantError(t, err, 400, stripe.ErrorTypeInvalidRequest, "")
 	closed := w.checkout(sessionParams(""))
 	if got, err := w.api.CheckoutSessions.Expire(closed.ID, nil); err != nil || got.Status != "expired" || got.URL != "" {
 		t.Errorf("%+v %v", got, err)
@@ -275,7 +275,7 @@ func TestCheckout_refusals(t *testing.T) {
 	p := setupParams(cus)
 	p.Currency = nil
 	_, err := w.api.CheckoutSessions.New(p)
-	stripeError(t, err, 400, stripe.ErrorTypeInvalidRequest, "parameter_missing")
+	wantError(t, err, 400, stripe.ErrorTypeInvalidRequest, "parameter_missing")
 	if status, body := w.complete("cs_test_none", "4242424242424242"); status != http.StatusNotFound || at(body, "error", "code") != "resource_missing" {
 		t.Errorf("%d %v", status, body)
 	}
@@ -318,5 +318,5 @@ func TestCheckout_payment_of_an_open_session_can_not_be_canceled(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = w.api.PaymentIntents.Cancel(cs.PaymentIntent.ID, nil)
-	stripeError(t, err, 400, stripe.ErrorTypeInvalidRequest, "payment_intent_unexpected_state")
+	wantError(t, err, 400, stripe.ErrorTypeInvalidRequest, "payment_intent_unexpected_state")
 }

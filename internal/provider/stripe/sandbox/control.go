@@ -134,7 +134,10 @@ func (s *Server) completeCheckout(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	card := cardInput{Number: in.Card, Expiry: orDefault(in.Expiry, "12/34"), CVC: in.CVC, Name: in.Name}
-	if rule, ok := ruleByNumber(plainNumber(in.Card)); ok && card.CVC == "" {
+	if rule, ok := ruleByName(in.Card); ok { // pm_card_visa instead of its number
+		card.Number = rule.number
+	}
+	if rule, ok := ruleByNumber(plainNumber(card.Number)); ok && card.CVC == "" {
 		card.CVC = "1234"[:cvcLength(rule.brand)]
 	}
 	id := r.PathValue("id")

@@ -42,7 +42,7 @@ func TestEvents_log(t *testing.T) {
 		t.Errorf("%+v %v", one, err)
 	}
 	_, err = w.api.Events.Get("evt_none", nil)
-	stripeError(t, err, 404, stripe.ErrorTypeInvalidRequest, "resource_missing")
+	wantError(t, err, 404, stripe.ErrorTypeInvalidRequest, "resource_missing")
 }
 
 func TestEvents_list(t *testing.T) {
@@ -55,8 +55,8 @@ func TestEvents_list(t *testing.T) {
 		if status != 200 {
 			t.Fatalf("%s: %d %s", query, status, body)
 		}
-		for _, e := range mustJSON(t, body)["data"].([]any) {
-			types = append(types, e.(map[string]any)["type"].(string))
+		for _, e := range items(t, body) {
+			types = append(types, as[string](t, e["type"]))
 		}
 		return types
 	}
@@ -109,11 +109,11 @@ func TestEndpoints(t *testing.T) {
 		t.Errorf("%+v %v", gone, err)
 	}
 	_, err = w.api.WebhookEndpoints.Get(ep.ID, nil)
-	stripeError(t, err, 404, stripe.ErrorTypeInvalidRequest, "resource_missing")
+	wantError(t, err, 404, stripe.ErrorTypeInvalidRequest, "resource_missing")
 	_, err = w.api.WebhookEndpoints.New(&stripe.WebhookEndpointParams{URL: new("http://127.0.0.1:9/")})
-	stripeError(t, err, 400, stripe.ErrorTypeInvalidRequest, "parameter_missing")
+	wantError(t, err, 400, stripe.ErrorTypeInvalidRequest, "parameter_missing")
 	_, err = w.api.WebhookEndpoints.New(&stripe.WebhookEndpointParams{URL: new("ftp://x/"), EnabledEvents: []*string{new("*")}})
-	stripeError(t, err, 400, stripe.ErrorTypeInvalidRequest, "url_invalid")
+	wantError(t, err, 400, stripe.ErrorTypeInvalidRequest, "url_invalid")
 }
 
 func TestDeliveries_signed_and_filtered(t *testing.T) {
@@ -204,7 +204,7 @@ func TestDeliveries_to_nobody(t *testing.T) {
 	w.sand.AddWebhookEndpoint(gone.url, "whsec_1")
 	w.customer()
 	gone.next(t) // a dead and a hanging endpoint do not hold up a good one
-	if status, _, body := w.raw("GET", "/v1/events?delivery_success=true", "", ""); status != 200 || len(mustJSON(t, body)["data"].([]any)) != 0 {
+	if status, _, body := w.raw("GET", "/v1/events?delivery_success=true", "", ""); status != 200 || len(items(t, body)) != 0 {
 		t.Errorf("listed as delivered: %s", body)
 	}
 	if _, err := w.api.WebhookEndpoints.Del(id, nil); err != nil {
@@ -250,8 +250,8 @@ func TestDeliveries_behavior(t *testing.T) {
 		r.quiet(t)
 		w.until("only the lost event to be undelivered", func() bool {
 			_, _, body := w.raw("GET", "/v1/events?delivery_success=false", "", "")
-			data := mustJSON(t, body)["data"].([]any)
-			return len(data) == 1 && at(data[0].(map[string]any), "data", "object", "id") == lost.ID
+			data := items(t, body)
+			return len(data) == 1 && at(data[0], "data", "object", "id") == lost.ID
 		})
 	})
 	t.Run("delay", func(t *testing.T) {
@@ -283,7 +283,7 @@ func TestDeliveries_behavior(t *testing.T) {
 		r.quiet(t)
 		w.advance("61m")
 		for range made {
-			got = append(got, r.next(t).Data.Object["id"].(string))
+			got = append(got, as[string](t, r.next(t).Data.Object["id"]))
 		}
 		if slices.Equal(made, got) || made[0] == got[0] {
 			t.Errorf("the order stayed: %v", got)
@@ -335,5 +335,5 @@ func TestTwo_sandboxes_share_nothing(t *testing.T) {
 	a, b := newWorld(t), newWorld(t)
 	cus := a.customer().ID
 	_, err := b.api.Customers.Get(cus, nil)
-	stripeError(t, err, 404, stripe.ErrorTypeInvalidRequest, "resource_missing")
+	wantError(t, err, 404, stripe.ErrorTypeInvalidRequest, "resource_missing")
 }

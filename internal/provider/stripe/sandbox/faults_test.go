@@ -12,14 +12,13 @@ import (
 	"github.com/stripe/stripe-go/v76"
 )
 
-// fault injects a fault and returns its id.
-func (w *world) fault(body string) string {
+// fault injects a fault.
+func (w *world) fault(body string) {
 	w.t.Helper()
 	var out struct{ ID string }
 	if status := w.control("POST", "/_sandbox/faults", body, &out); status != 200 || !strings.HasPrefix(out.ID, "flt_") {
 		w.t.Fatalf("fault: %d %+v", status, out)
 	}
-	return out.ID
 }
 
 type faultState struct {
@@ -65,7 +64,7 @@ func TestFaults_before_and_after(t *testing.T) {
 				case err == nil:
 					t.Fatal("the fault did not strike")
 				case kind == "status":
-					stripeError(t, err, 500, "api_error", "")
+					wantError(t, err, 500, "api_error", "")
 				case errors.As(err, &se):
 					t.Fatalf("a broken connection looks like an answer: %v", err)
 				}
@@ -77,7 +76,7 @@ func TestFaults_before_and_after(t *testing.T) {
 				// The same key again: after "before" it is executed, after "after" the stored answer comes; a stored 500 stays one.
 				err = w.confirmOnce(pi.ID, "k1")
 				if kind == "status" && when == "after" {
-					stripeError(t, err, 500, "api_error", "")
+					wantError(t, err, 500, "api_error", "")
 				} else if err != nil {
 					t.Errorf("again: %v", err)
 				}

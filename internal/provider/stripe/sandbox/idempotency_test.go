@@ -80,7 +80,7 @@ func TestIdempotency_what_is_stored(t *testing.T) {
 	}
 
 	// Refused parameters and unknown objects leave the key free.
-	for name, bad := range map[string]string{"parameters": "/v1/customers?nmae=x", "object": "/v1/customers/cus_none"} {
+	for name, bad := range map[string]string{"parameters": "/v1/customers?nme=x", "object": "/v1/customers/cus_none"} {
 		key := "free-" + name
 		path, form, _ := strings.Cut(bad, "?")
 		if status, _, _ := w.raw("POST", path, form, key); status != 400 && status != 404 {
@@ -105,7 +105,7 @@ func TestIdempotency_expires(t *testing.T) {
 	w := newWorld(t)
 	create := func() (string, string) {
 		_, h, body := w.raw("POST", "/v1/customers", "name=Jenny", "key-1")
-		return mustJSON(t, body)["id"].(string), h.Get("Idempotent-Replayed")
+		return as[string](t, mustJSON(t, body)["id"]), h.Get("Idempotent-Replayed")
 	}
 	first, _ := create()
 	w.advance("23h59m")

@@ -288,6 +288,12 @@ func stripeError(t *testing.T, err error, status int, errorType stripe.ErrorType
 	return se
 }
 
+// wantError is stripeError for whoever needs no more of it.
+func wantError(t *testing.T, err error, status int, errorType stripe.ErrorType, code string) {
+	t.Helper()
+	_ = stripeError(t, err, status, errorType, code)
+}
+
 // receiver is a webhook receiver that checks signatures.
 type receiver struct {
 	url    string
@@ -369,6 +375,25 @@ func mustJSON(t *testing.T, raw []byte) map[string]any {
 		t.Fatalf("%v: %s", err, raw)
 	}
 	return m
+}
+
+// as is a checked type assertion.
+func as[T any](t *testing.T, v any) T {
+	t.Helper()
+	typed, ok := v.(T)
+	if !ok {
+		t.Fatalf("%v is a %T, not a %T", v, v, typed)
+	}
+	return typed
+}
+
+// items are the objects of a list answer.
+func items(t *testing.T, body []byte) (out []map[string]any) {
+	t.Helper()
+	for _, item := range as[[]any](t, mustJSON(t, body)["data"]) {
+		out = append(out, as[map[string]any](t, item))
+	}
+	return out
 }
 
 // at reads a value deep in decoded JSON: at(m, "error", "code").

@@ -1,6 +1,7 @@
 package sandbox_test
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -15,7 +16,10 @@ import (
 func outcomeOf(t *testing.T, err error, needsAction bool) string {
 	t.Helper()
 	if err != nil {
-		se := stripeError(t, err, http.StatusPaymentRequired, stripe.ErrorTypeCard, string(err.(*stripe.Error).Code))
+		var se *stripe.Error
+		if !errors.As(err, &se) || se.HTTPStatusCode != http.StatusPaymentRequired || se.Type != stripe.ErrorTypeCard {
+			t.Fatalf("not a decline: %v", err)
+		}
 		return string(se.Code) + "/" + string(se.DeclineCode)
 	}
 	if needsAction {
@@ -282,7 +286,7 @@ func TestPayments_states(t *testing.T) {
 		t.Errorf("new: %s", pi.Status)
 	}
 	_, err := w.confirmOffSession(pi.ID)
-	stripeError(t, err, 400, stripe.ErrorTypeInvalidRequest, "payment_intent_unexpected_state")
+	wantError(t, err, 400, stripe.ErrorTypeInvalidRequest, "payment_intent_unexpected_state")
 	pi, err = w.api.PaymentIntents.Update(pi.ID, &stripe.PaymentIntentParams{PaymentMethod: &m.ID, Amount: stripe.Int64(5000)})
 	if err != nil || pi.Status != stripe.PaymentIntentStatusRequiresConfirmation || pi.Amount != 5000 {
 		t.Fatalf("%+v %v", pi, err)
@@ -296,9 +300,9 @@ func TestPayments_states(t *testing.T) {
 		t.Errorf("the error carries no succeeded intent: %+v", se.PaymentIntent)
 	}
 	_, err = w.api.PaymentIntents.Cancel(pi.ID, nil)
-	stripeError(t, err, 400, stripe.ErrorTypeInvalidRequest, "payment_intent_unexpected_state")
+	wantError(t, err, 400, stripe.ErrorTypeInvalidRequest, "payment_intent_unexpected_state")
 	_, err = w.api.PaymentIntents.Update(pi.ID, &stripe.PaymentIntentParams{Amount: stripe.Int64(100)})
-	stripeError(t, err, 400, stripe.ErrorTypeInvalidRequest, "payment_intent_unexpected_state")
+	wantError(t, err, 400, stripe.ErrorTypeInvalidRequest, "payment_intent_unexpected_state")
 
 	open := w.payment(cus, m.ID)
 	gone, err := w.api.PaymentIntents.Cancel(open.ID, &stripe.PaymentIntentCancelParams{CancellationReason: new("abandoned")})
@@ -306,9 +310,9 @@ func TestPayments_states(t *testing.T) {
 		t.Errorf("%+v %v", gone, err)
 	}
 	_, err = w.confirmOffSession(open.ID)
-	stripeError(t, err, 400, stripe.ErrorTypeInvalidRequest, "payment_intent_unexpected_state")
+	wantError(t, err, 400, stripe.ErrorTypeInvalidRequest, "payment_intent_unexpected_state")
 	_, err = w.api.PaymentIntents.Cancel(open.ID, nil)
-	stripeError(t, err, 400, stripe.ErrorTypeInvalidRequest, "payment_intent_unexpected_state")
+	wantError(t, err, 400, stripe.ErrorTypeInvalidRequest, "payment_intent_unexpected_state")
 	if n := w.captures(); n != 1 {
 		t.Errorf("%d captures", n)
 	}
@@ -329,7 +333,7 @@ func TestPayments_methods_of_others(t *testing.T) {
 		}
 	}
 	_, err := w.api.PaymentIntents.Confirm(w.payment(mine, "").ID, &stripe.PaymentIntentConfirmParams{PaymentMethod: &m.ID})
-	stripeError(t, err, 400, stripe.ErrorTypeInvalidRequest, "")
+	wantError(t, err, 400, stripe.ErrorTypeInvalidRequest, "")
 }
 
 func TestPayments_manual_capture(t *testing.T) {
@@ -349,13 +353,13 @@ func TestPayments_manual_capture(t *testing.T) {
 		t.Errorf("authorized: %d captures", n)
 	}
 	_, err := w.api.PaymentIntents.Capture(pi.ID, &stripe.PaymentIntentCaptureParams{AmountToCapture: stripe.Int64(5000)})
-	stripeError(t, err, 400, stripe.ErrorTypeInvalidRequest, "amount_too_large")
+	wantError(t, err, 400, stripe.ErrorTypeInvalidRequest, "amount_too_large")
 	got, err := w.api.PaymentIntents.Capture(pi.ID, &stripe.PaymentIntentCaptureParams{AmountToCapture: stripe.Int64(4000)})
 	if err != nil || got.Status != stripe.PaymentIntentStatusSucceeded || got.AmountReceived != 4000 {
 		t.Errorf("%+v %v", got, err)
 	}
 	_, err = w.api.PaymentIntents.Capture(pi.ID, nil)
-	stripeError(t, err, 400, stripe.ErrorTypeInvalidRequest, "payment_intent_unexpected_state")
+	wantError(t, err, 400, stripe.ErrorTypeInvalidRequest, "payment_intent_unexpected_state")
 	void := pay()
 	if _, err := w.api.PaymentIntents.Cancel(void.ID, nil); err != nil {
 		t.Fatal(err)
@@ -415,7 +419,7 @@ func TestMethods_attach_and_detach(t *testing.T) {
 		t.Errorf("attached twice: %s and %s", again.ID, m.ID)
 	}
 	_, err := w.api.PaymentMethods.Attach(m.ID, &stripe.PaymentMethodAttachParams{Customer: &other})
-	stripeError(t, err, 400, stripe.ErrorTypeInvalidRequest, "")
+	wantError(t, err, 400, stripe.ErrorTypeInvalidRequest, "")
 	second := w.saved(cus, "pm_card_mastercard")
 	it := w.api.Customers.ListPaymentMethods(&stripe.CustomerListPaymentMethodsParams{Customer: &cus})
 	var ids []string
@@ -430,11 +434,11 @@ func TestMethods_attach_and_detach(t *testing.T) {
 		t.Errorf("%+v %v", gone, err)
 	}
 	_, err = w.api.PaymentMethods.Detach(m.ID, nil)
-	stripeError(t, err, 400, stripe.ErrorTypeInvalidRequest, "")
+	wantError(t, err, 400, stripe.ErrorTypeInvalidRequest, "")
 	_, err = w.api.PaymentMethods.Attach(m.ID, &stripe.PaymentMethodAttachParams{Customer: &cus})
-	stripeError(t, err, 400, stripe.ErrorTypeInvalidRequest, "")
+	wantError(t, err, 400, stripe.ErrorTypeInvalidRequest, "")
 	_, err = w.api.PaymentIntents.New(&stripe.PaymentIntentParams{Amount: stripe.Int64(4900), Currency: new("usd"), Customer: &cus, PaymentMethod: &m.ID})
-	stripeError(t, err, 400, stripe.ErrorTypeInvalidRequest, "")
+	wantError(t, err, 400, stripe.ErrorTypeInvalidRequest, "")
 	e := w.event("payment_method.detached")
 	if e.Data.Object["customer"] != nil || e.Data.PreviousAttributes["customer"] != cus {
 		t.Errorf("detached: customer %v, before %v", e.Data.Object["customer"], e.Data.PreviousAttributes)
@@ -487,7 +491,7 @@ func TestSetups(t *testing.T) {
 		t.Errorf("off session after setup: %+v %v", pi, err)
 	}
 	_, err = w.api.SetupIntents.Cancel(si.ID, nil)
-	stripeError(t, err, 400, stripe.ErrorTypeInvalidRequest, "setup_intent_unexpected_state")
+	wantError(t, err, 400, stripe.ErrorTypeInvalidRequest, "setup_intent_unexpected_state")
 	want := []string{
 		"setup_intent.created", "setup_intent.setup_failed", "setup_intent.requires_action", "setup_intent.setup_failed", "setup_intent.requires_action",
 		"payment_method.attached", "setup_intent.succeeded",

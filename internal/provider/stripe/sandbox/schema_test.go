@@ -27,7 +27,9 @@ func stripeSchemas(t *testing.T) openapi3.Schemas {
 	if err != nil {
 		t.Fatalf("download %s: %v: %s", mockModule, err, out)
 	}
-	var module struct{ Dir string }
+	var module struct {
+		Dir string `json:"Dir"`
+	}
 	if err := json.Unmarshal(out, &module); err != nil {
 		t.Fatal(err)
 	}
@@ -83,20 +85,20 @@ func objectsOfEveryKind(t *testing.T, w *world) map[string][]map[string]any {
 		if status != 200 {
 			t.Fatalf("%s: %d %s", path, status, body)
 		}
-		for _, item := range mustJSON(t, body)["data"].([]any) {
-			object := item.(map[string]any)
-			kind := object["object"].(string)
+		for _, object := range items(t, body) {
+			kind := as[string](t, object["object"])
 			found[kind] = append(found[kind], object)
 		}
 	}
 	for _, path := range []string{"/v1/balance", "/v1/account"} {
 		_, _, body := w.raw("GET", path, "", "")
 		object := mustJSON(t, body)
-		found[object["object"].(string)] = append(found[object["object"].(string)], object)
+		kind := as[string](t, object["object"])
+		found[kind] = append(found[kind], object)
 	}
 	for _, e := range found["event"] { // what events carry is checked too
-		object := at(e, "data", "object").(map[string]any)
-		kind := object["object"].(string)
+		object := as[map[string]any](t, at(e, "data", "object"))
+		kind := as[string](t, object["object"])
 		found[kind] = append(found[kind], object)
 	}
 	return found
@@ -148,7 +150,7 @@ func TestSchema(t *testing.T) {
 	}
 
 	// The oracle must be able to say no.
-	for kind, break_ := range map[string]func(map[string]any){
+	for kind, damage := range map[string]func(map[string]any){
 		"customer":         func(m map[string]any) { delete(m, "created") },
 		"payment_method":   func(m map[string]any) { m["type"] = "shell" },
 		"payment_intent":   func(m map[string]any) { m["amount"] = "4900" },
@@ -161,7 +163,7 @@ func TestSchema(t *testing.T) {
 		"webhook_endpoint": func(m map[string]any) { m["enabled_events"] = nil },
 	} {
 		broken := maps.Clone(found[kind][0])
-		break_(broken)
+		damage(broken)
 		if err := schemas[kind].Value.VisitJSON(broken); err == nil {
 			t.Errorf("a broken %s is accepted", kind)
 		}
