@@ -64,15 +64,16 @@ type ConsumeOptions struct {
 }
 
 const (
-	defaultLanes  = 16
-	inHandMost    = 1024             // messages in hand, running and queued
-	pullMessages  = 128              // asked for ahead
-	pullExpiry    = 4 * time.Second  // under the pinned TTL: each pull renews the pin
-	pullHeartbeat = 1 * time.Second  // of the server while a pull waits
-	drainGrace    = 5 * time.Second  // for running handlers at the end
-	drainCut      = time.Second      // for handlers whose context was cancelled
-	eraseRetry    = 5 * time.Second  // after a failed secure deletion
-	panicRetry    = 10 * time.Second // after a panic of the handler
+	defaultLanes    = 16
+	inHandMost      = 1024            // messages in hand, running and queued
+	pullMessages    = 128             // asked for ahead
+	pullExpiry      = 4 * time.Second // under the pinned TTL: each pull renews the pin
+	pullHeartbeat   = 1 * time.Second // of the server while a pull waits
+	drainGrace      = 5 * time.Second // for running handlers at the end
+	drainCut        = time.Second     // for handlers whose context was cancelled
+	panicRetryFirst = time.Second     // after a panic of the handler, growing
+	panicRetryMost  = time.Minute
+	eraseRetry      = 5 * time.Second // after a failed secure deletion
 )
 
 // Consume works on a durable consumer's messages until ctx ends, then stops taking messages, gives running handlers 5 s

@@ -106,7 +106,7 @@ type received struct {
 // consume reads from f.next on until something goes wrong. The client library's own ordered consumer would start again
 // by itself, but holds a lock over requests to a server that may be down, so that it can't be stopped in time.
 func (f *follower) consume(ctx context.Context) error {
-	create, done := context.WithTimeout(ctx, requestTimeout)
+	create, done := context.WithTimeout(ctx, 2*requestTry)
 	defer done()
 	cons, err := f.l.js.CreateConsumer(create, f.l.stream(streamLog), jetstream.ConsumerConfig{
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: f.next, AckPolicy: jetstream.AckNonePolicy,

@@ -141,7 +141,7 @@ func (w *lanes) handle(m Message) (r Result) {
 		if p := recover(); p != nil {
 			w.o.Logger.Error().Str("panic", fmt.Sprint(p)).Bytes("stack", debug.Stack()).Str("stream", m.Stream).
 				Uint64("stream_seq", m.Sequence).Int("attempt", m.Attempt).Msg("handler panicked")
-			r = Retry(panicRetry)
+			r = Retry(min(panicRetryFirst<<min(m.Attempt-1, 10), panicRetryMost))
 		}
 	}()
 	return w.o.Handle(w.ctx, m)

@@ -143,8 +143,8 @@ func (l *Log) CommandsCreated(context.Context) (stream string, created time.Time
 
 // Info is the LOG's state now.
 func (l *Log) Info(ctx context.Context) (LogInfo, error) {
-	info, err := streamInfo(ctx, l.js, l.stream(streamLog))
-	if err != nil {
+	var info jetstream.StreamInfo
+	if err := l.ask(ctx, "$JS.API.STREAM.INFO."+l.stream(streamLog), struct{}{}, &info); err != nil {
 		return LogInfo{}, fmt.Errorf("state of the event log: %w", err)
 	}
 	return LogInfo{
@@ -155,15 +155,15 @@ func (l *Log) Info(ctx context.Context) (LogInfo, error) {
 
 const (
 	requestTimeout = 6 * time.Second // one question to the server, with its repetitions
-	requestTry     = 2 * time.Second // a connection that breaks takes the answer with it
+	requestTry     = time.Second     // the first one; a connection that breaks takes the answer with it
 )
 
 // request asks the server something that may be asked twice.
 func (l *Log) request(ctx context.Context, subject string, body []byte) (*nats.Msg, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	for {
-		try, done := context.WithTimeout(ctx, requestTry)
+	for wait := requestTry; ; wait += requestTry {
+		try, done := context.WithTimeout(ctx, wait)
 		msg, err := l.nc.RequestWithContext(try, subject, body)
 		done()
 		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
