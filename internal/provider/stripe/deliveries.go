@@ -8,6 +8,7 @@ import (
 	"time"
 
 	stripego "github.com/stripe/stripe-go/v76"
+	"github.com/stripe/stripe-go/v76/form"
 
 	"github.com/paykit-go/paykit/internal/provider"
 )
@@ -65,7 +66,10 @@ func (c *Client) eventPage(ctx context.Context, params *stripego.EventListParams
 		paging := listParams(p)
 		paging.StartingAfter, paging.EndingBefore = params.StartingAfter, params.EndingBefore
 		sent.ListParams = paging
-		return c.backend.Call(http.MethodGet, "/v1/events", c.key, &sent, &page)
+		// As stripe-go's own lists do: Call itself panics on parameters that have no metadata.
+		query := &form.Values{}
+		form.AppendTo(query, &sent)
+		return c.backend.CallRaw(http.MethodGet, "/v1/events", c.key, query, sent.GetParams(), &page)
 	})
 	return page, err
 }
