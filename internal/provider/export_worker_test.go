@@ -1,0 +1,56 @@
+package provider
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/paykit-go/paykit/internal/events"
+	"github.com/paykit-go/paykit/internal/events/eventlog"
+)
+
+// ErrStopped is what a function given to StopAt stops the worker with.
+var ErrStopped = errStopped
+
+// What is tested without a worker.
+var (
+	Backoff         = backoff
+	Jitter          = jitter
+	LaneOf          = laneOf
+	ProviderFailing = providerFailing
+)
+
+// StopAt has f told where the work is; its error stops it there. Call it before Run.
+func (w *Worker) StopAt(f func(point string) error) { w.reached = f }
+
+// OnConcluded has f told what became of each try. Call it before Run.
+func (w *Worker) OnConcluded(f func(typ events.Type, outcome string)) { w.concluded = f }
+
+// LookAfter makes first looks quick. Call it before Run.
+func (w *Worker) LookAfter(doubt, other time.Duration) { w.doubtLook, w.firstLook = doubt, other }
+
+// CarryOut handles one delivery of the requests' consumer, as Run does.
+func (w *Worker) CarryOut(ctx context.Context, m eventlog.Message) eventlog.Result {
+	return w.handleRequest(ctx, m)
+}
+
+// Settle handles one delivery of the settling consumer, as Run does.
+func (w *Worker) Settle(ctx context.Context, m eventlog.Message) eventlog.Result {
+	return w.handleSettling(ctx, m)
+}
+
+// CarriedOut lists the requests that the worker knows.
+func (w *Worker) CarriedOut() []events.Type { return slices.Sorted(maps.Keys(w.carry)) }
+
+// Guard puts an API behind the limits that a worker puts it behind.
+func Guard(id string, api API, perSecond float64, now func() time.Time) interface {
+	API
+	Ready() error
+} {
+	return guardedForTest{newGuardedAPI(id, api, perSecond, newWorkerMetrics(nil), now)}
+}
+
+type guardedForTest struct{ *guardedAPI }
+
+func (g guardedForTest) Ready() error { return g.ready() }

@@ -1,0 +1,91 @@
+package provider_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/paykit-go/paykit/internal/events"
+	"github.com/paykit-go/paykit/internal/provider"
+	"github.com/paykit-go/paykit/internal/provider/stripe"
+)
+
+// Nothing was ever delivered; the provider's list brings it all, and the normalizer makes of it what it would have made
+// of the deliveries.
+func TestBackfillBringsWhatWasNeverDelivered(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.buyer("pm_card_visa")
+	worker := w.worker()
+	ctx := t.Context()
+	// A payment made in the provider's dashboard: nobody asks for it, only its delivery tells.
+	var made struct {
+		ID string `json:"id"`
+	}
+	w.post("/v1/payment_intents", map[string][]string{
+		"amount": {"1500"}, "currency": {"usd"}, "customer": {p.cus}, "payment_method": {p.pm}, "confirm": {"true"}, "off_session": {"true"},
+		"payment_method_types[]": {"card"},
+	}, &made)
+	if err := worker.Backfill(ctx); err != nil {
+		t.Fatal(err)
+	}
+	stored := w.inbox()
+	if stored == 0 {
+		t.Fatal("nothing was stored")
+	}
+	n := provider.NewNormalizer(w.log, map[string]provider.Webhooks{stripeID: &stripe.Webhooks{}}, provider.NormalizerConfig{Logger: zerolog.Nop()})
+	w.runNormalizer(n)
+	c := w.untilCharge(events.ReportedChargeID(stripeID, made.ID, ""), events.ChargeStatusSucceeded)
+	if !c.ReportedByProvider || c.Amount != 1500 {
+		t.Errorf("the charge is %+v", c)
+	}
+
+	// Read again, by this worker and by one that remembers nothing: nothing new is stored.
+	for _, again := range []*provider.Worker{worker, w.worker()} {
+		if err := again.Backfill(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.inbox(); got != stored {
+			t.Errorf("%d deliveries are stored, before there were %d", got, stored)
+		}
+	}
+	mark, err := w.log.BackfillMark(ctx, stripeID)
+	if err != nil || time.Since(mark) > time.Minute {
+		t.Errorf("mark is %v, %v", mark, err)
+	}
+}
+
+// A deleted customer's deliveries are not fetched back after they were erased.
+func TestBackfillLeavesTheDeletedAlone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.buyer("pm_card_visa")
+	p.delete()
+	if err := w.worker().Backfill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if holds(t, w.server.StoreDir, p.cus+`"`) && w.inbox() > 0 {
+		t.Error("a deleted customer's delivery was fetched")
+	}
+	if got := w.inbox(); got != 0 {
+		t.Errorf("%d deliveries were stored", got)
+	}
+}
+
+// A run that ends early leaves the mark where it was, so that the next one reads the same again.
+func TestBackfillIncompleteKeepsItsMark(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.buyer("pm_card_visa")
+	w.fault(`{"operation":"events.list","kind":"status","status":500}`)
+	if err := w.worker().Backfill(t.Context()); err == nil {
+		t.Fatal("an unanswered list is no error")
+	}
+	if mark, err := w.log.BackfillMark(t.Context(), stripeID); err != nil || !mark.IsZero() {
+		t.Errorf("mark is %v, %v", mark, err)
+	}
+	if err := w.worker().Backfill(t.Context()); err != nil || w.inbox() == 0 {
+		t.Errorf("the next run: %v, %d stored", err, w.inbox())
+	}
+}
