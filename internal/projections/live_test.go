@@ -23,9 +23,9 @@ type live struct {
 	now time.Time
 }
 
-func newLive(t testing.TB, log *eventlog.Log) *live {
-	t.Helper()
-	return &live{Log: log, t: t, now: time.Date(2026, 11, 22, 6, 0, 0, 0, time.UTC)}
+func newLive(tb testing.TB, log *eventlog.Log) *live {
+	tb.Helper()
+	return &live{Log: log, t: tb, now: time.Date(2026, 11, 22, 6, 0, 0, 0, time.UTC)}
 }
 
 func (l *live) cause(customerID, referenceID string) events.Cause {
@@ -73,11 +73,11 @@ func (l *live) deleteCustomer(id string) uint64 {
 	}).Sequence
 }
 
-func (l *live) account(customer string, in events.ProviderAccountInput) uint64 {
+func (l *live) account(customer string, in events.ProviderAccountInput) {
 	l.t.Helper()
-	return l.update(events.EntityProviderAccount, events.ProviderAccountID(customer, "stripe"), func(last *events.Event) (*events.Event, error) {
+	l.update(events.EntityProviderAccount, events.ProviderAccountID(customer, "stripe"), func(last *events.Event) (*events.Event, error) {
 		return events.DecideProviderAccount(last, in, l.cause(customer, ""))
-	}).Sequence
+	})
 }
 
 func (l *live) attach(customer, provider, providerMethodID string) string {
@@ -117,28 +117,28 @@ func (l *live) pay(customer, id string, status events.PaymentStatus) uint64 {
 }
 
 // startProjector runs a projector on dir until the test ends, and waits until it answers.
-func startProjector(t testing.TB, log *eventlog.Log, dir string) *Projector {
-	t.Helper()
+func startProjector(tb testing.TB, log *eventlog.Log, dir string) *Projector {
+	tb.Helper()
 	p, err := Open(dir, log, Config{})
 	if err != nil {
-		t.Fatalf("open: %v", err)
+		tb.Fatalf("open: %v", err)
 	}
-	stop := runProjector(t, p)
-	t.Cleanup(func() {
+	stop := runProjector(tb, p)
+	tb.Cleanup(func() {
 		if err := stop(); err != nil {
-			t.Errorf("run: %v", err)
+			tb.Errorf("run: %v", err)
 		}
 		if err := p.Close(); err != nil {
-			t.Errorf("close: %v", err)
+			tb.Errorf("close: %v", err)
 		}
 	})
-	waitReady(t, p)
+	waitReady(tb, p)
 	return p
 }
 
 // waitReady waits until queries are answered, or the projector stopped.
-func waitReady(t testing.TB, p *Projector) {
-	t.Helper()
+func waitReady(tb testing.TB, p *Projector) {
+	tb.Helper()
 	deadline := time.After(20 * time.Second)
 	for p.Ready() != nil {
 		_, _, moved := p.progress.look()
@@ -148,16 +148,16 @@ func waitReady(t testing.TB, p *Projector) {
 		select {
 		case <-moved:
 		case <-deadline:
-			t.Fatalf("not ready: %v", p.Ready())
+			tb.Fatalf("not ready: %v", p.Ready())
 		}
 	}
 }
 
 // waitSequence waits until the views have a sequence.
-func waitSequence(t testing.TB, p *Projector, sequence uint64) {
-	t.Helper()
-	if err := p.progress.wait(t.Context(), sequence, 20*time.Second); err != nil {
-		t.Fatalf("sequence %d: %v, at %d", sequence, err, p.Sequence())
+func waitSequence(tb testing.TB, p *Projector, sequence uint64) {
+	tb.Helper()
+	if err := p.progress.wait(tb.Context(), sequence, 20*time.Second); err != nil {
+		tb.Fatalf("sequence %d: %v, at %d", sequence, err, p.Sequence())
 	}
 }
 
@@ -169,57 +169,57 @@ type reply struct {
 	data     []byte
 }
 
-func (r reply) into(t testing.TB, v any) {
-	t.Helper()
+func (r reply) into(tb testing.TB, v any) {
+	tb.Helper()
 	if r.status != "" {
-		t.Fatalf("answer %s %s: %s", r.status, r.code, r.data)
+		tb.Fatalf("answer %s %s: %s", r.status, r.code, r.data)
 	}
 	if err := json.Unmarshal(r.data, v); err != nil {
-		t.Fatalf("answer %s: %v", r.data, err)
+		tb.Fatalf("answer %s: %v", r.data, err)
 	}
 }
 
 // wantError checks an answer against a refusal.
-func (r reply) wantError(t testing.TB, code events.Code, param string) {
-	t.Helper()
+func (r reply) wantError(tb testing.TB, code events.Code, param string) {
+	tb.Helper()
 	var body struct {
 		Error events.Error `json:"error"`
 	}
 	if err := json.Unmarshal(r.data, &body); err != nil {
-		t.Fatalf("answer %s: %v", r.data, err)
+		tb.Fatalf("answer %s: %v", r.data, err)
 	}
 	if r.status != strconv.Itoa(code.Status()) || r.code != string(code) || body.Error.Code != code ||
 		body.Error.Param != param || body.Error.Message == "" {
-		t.Errorf("answer %s %s %s, want %s with param %q", r.status, r.code, r.data, code, param)
+		tb.Errorf("answer %s %s %s, want %s with param %q", r.status, r.code, r.data, code, param)
 	}
 }
 
 // ask sends a query as any NATS client would.
-func ask(t testing.TB, nc *nats.Conn, query string, body any, min uint64) reply {
-	t.Helper()
+func ask(tb testing.TB, nc *nats.Conn, query string, body any, least uint64) reply {
+	tb.Helper()
 	data, ok := body.(string)
 	if !ok {
 		b, err := json.Marshal(body)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		data = string(b)
 	}
 	msg := nats.NewMsg("paykit.query." + query)
 	msg.Data = []byte(data)
-	if min > 0 {
-		msg.Header.Set("Paykit-Min-Sequence", strconv.FormatUint(min, 10))
+	if least > 0 {
+		msg.Header.Set("Paykit-Min-Sequence", strconv.FormatUint(least, 10))
 	}
 	answer, err := nc.RequestMsg(msg, 10*time.Second)
 	if err != nil {
-		t.Fatalf("%s: %v", query, err)
+		tb.Fatalf("%s: %v", query, err)
 	}
 	r := reply{
 		status: answer.Header.Get("Nats-Service-Error-Code"), code: answer.Header.Get("Nats-Service-Error"), data: answer.Data,
 	}
 	if r.status == "" {
 		if r.sequence, err = strconv.ParseUint(answer.Header.Get("Paykit-Sequence"), 10, 64); err != nil {
-			t.Fatalf("%s: header Paykit-Sequence: %v", query, err)
+			tb.Fatalf("%s: header Paykit-Sequence: %v", query, err)
 		}
 	}
 	return r
@@ -242,24 +242,24 @@ func (l list) ids() string {
 }
 
 // walk reads a list to its end. between is called after each page.
-func walk(t testing.TB, nc *nats.Conn, query string, body fields, min uint64, between func()) []map[string]any {
-	t.Helper()
+func walk(tb testing.TB, nc *nats.Conn, query string, body fields, least uint64, between func()) []map[string]any {
+	tb.Helper()
 	var all []map[string]any
 	for range 1000 {
 		var page list
-		ask(t, nc, query, body, min).into(t, &page)
+		ask(tb, nc, query, body, least).into(tb, &page)
 		all = append(all, page.Items...)
 		if page.NextCursor == nil {
 			return all
 		}
 		if len(page.Items) == 0 || *page.NextCursor == "" {
-			t.Fatalf("%s: an empty page that is not the last", query)
+			tb.Fatalf("%s: an empty page that is not the last", query)
 		}
 		body["cursor"] = *page.NextCursor
 		if between != nil {
 			between()
 		}
 	}
-	t.Fatalf("%s: the list has no end", query)
+	tb.Fatalf("%s: the list has no end", query)
 	return nil
 }

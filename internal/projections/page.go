@@ -11,6 +11,7 @@ import (
 const (
 	defaultLimit = 20
 	maxLimit     = 100
+	usualPage    = 2 << 10 // bytes: room for a page as most are
 )
 
 // page collects a list's items until the limit, or until one more would make the answer too large for a message.
@@ -20,7 +21,7 @@ type page struct {
 	limit    int
 	budget   int    // bytes
 	sequence uint64 // that the views are at
-	items    []byte
+	text     []byte // the answer so far
 	count    int
 	last     uint64 // the place of the last item
 	more     bool   // there is a next page
@@ -28,15 +29,15 @@ type page struct {
 
 // add takes in the item at a place, tail put behind it. It answers false, and takes nothing, if the page is full.
 func (p *page) add(place uint64, item []byte, tail string) bool {
-	if p.count == p.limit || p.count > 0 && len(p.items)+len(item)+len(tail) > p.budget {
+	if p.count == p.limit || p.count > 0 && len(p.text)+len(item)+len(tail) > p.budget {
 		p.more = true
 		return false
 	}
 	if p.count > 0 {
-		p.items = append(p.items, ',')
+		p.text = append(p.text, ',')
 	}
-	p.items = append(p.items, item...)
-	p.items = append(p.items, tail...)
+	p.text = append(p.text, item...)
+	p.text = append(p.text, tail...)
 	p.count++
 	p.last = place
 	return true
@@ -44,16 +45,14 @@ func (p *page) add(place uint64, item []byte, tail string) bool {
 
 // answer is {"items":[…]}, and "nextCursor" if there is a next page.
 func (p *page) answer() answer {
-	b := make([]byte, 0, len(p.items)+64)
-	b = append(b, `{"items":[`...)
-	b = append(b, p.items...)
-	b = append(b, ']')
+	p.text = append(p.text, ']')
 	if p.more {
-		b = append(b, `,"nextCursor":"`...)
-		b = append(b, encodeCursor(p.kind, append(p.prefix, p.last)...)...)
-		b = append(b, '"')
+		p.text = append(p.text, `,"nextCursor":"`...)
+		p.text = append(p.text, encodeCursor(p.kind, append(p.prefix, p.last)...)...)
+		p.text = append(p.text, '"')
 	}
-	return answer{sequence: p.sequence, data: append(b, '}')}
+	p.text = append(p.text, '}')
+	return answer{sequence: p.sequence, data: p.text}
 }
 
 // encodeCursor makes a list's place opaque. kind keeps a cursor of one list from being used with another.
@@ -84,9 +83,10 @@ func (b body) cursor(kind string, n int) ([]uint64, error) {
 
 // newPage begins a page with the body's limit.
 func (q *queries) newPage(b body, kind string) (*page, error) {
-	p := &page{kind: kind, limit: defaultLimit, budget: q.budget}
-	raw, ok := b["limit"]
-	if !ok {
+	p := &page{kind: kind, limit: defaultLimit, budget: q.budget, text: make([]byte, 0, usualPage)}
+	p.text = append(p.text, `{"items":[`...)
+	raw := b.get("limit")
+	if raw == nil {
 		return p, nil
 	}
 	if err := json.Unmarshal(raw, &p.limit); err != nil || p.limit < 1 || p.limit > maxLimit {

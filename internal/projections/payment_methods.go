@@ -18,17 +18,17 @@ const (
 )
 
 // methodRef is what a list must know of a live method before it reads any row. Listing a customer's methods is the
-// query of every checkout page, so it reads no JSON.
+// query of every checkout page, so it reads no JSON. Of one that was read id and providerID belong to the transaction.
 type methodRef struct {
 	first      uint64
 	defaultAt  uint64 // milliseconds; 0 = never
-	id         string
-	providerID string
+	id         []byte
+	providerID []byte
 }
 
 func (m methodRef) encode() []byte {
 	b := binary.BigEndian.AppendUint64(nil, m.defaultAt)
-	b = append(b, byte(len(m.id)))
+	b = append(b, byte(len(m.id))) //nolint:gosec // G115: an id is 31 bytes long
 	b = append(b, m.id...)
 	return append(b, m.providerID...)
 }
@@ -39,7 +39,7 @@ func decodeMethodRef(first uint64, b []byte) (methodRef, error) {
 	}
 	end := 9 + int(b[8])
 	return methodRef{
-		first: first, defaultAt: binary.BigEndian.Uint64(b), id: string(b[9:end]), providerID: string(b[end:]),
+		first: first, defaultAt: binary.BigEndian.Uint64(b), id: b[9:end], providerID: b[end:],
 	}, nil
 }
 
@@ -54,7 +54,7 @@ func applyPaymentMethod(tx *bbolt.Tx, e eventlog.Entry) error {
 	if !m.Live() {
 		return index.Delete(key)
 	}
-	ref := methodRef{id: e.Event.Subject, providerID: m.ProviderID, defaultAt: millis(m.DefaultAt)}
+	ref := methodRef{id: []byte(e.Event.Subject), providerID: []byte(m.ProviderID), defaultAt: millis(m.DefaultAt)}
 	return index.Put(key, ref.encode())
 }
 
@@ -63,7 +63,7 @@ func millis(t *time.Time) uint64 {
 	if t == nil || t.UnixMilli() < 0 {
 		return 0
 	}
-	return uint64(t.UnixMilli()) //nolint:gosec // G115: not negative
+	return uint64(t.UnixMilli())
 }
 
 // paymentMethodGet answers payment_method.get {paymentMethodId}, detached ones too.
@@ -94,12 +94,12 @@ func (q *queries) paymentMethodList(_ context.Context, b body) (answer, error) {
 	}
 	err = q.store.view(func(tx *bbolt.Tx) error {
 		pg.sequence = checkpoint(tx)
-		if err := requireCustomer(tx, customerID); err != nil {
+		refs, current, err := liveMethods(tx, customerID, providerID)
+		if err != nil {
 			return err
 		}
-		refs, current, err := liveMethods(tx, customerID, providerID)
-		if err != nil || len(refs) == 0 {
-			return err
+		if len(refs) == 0 {
+			return requireCustomer(tx, customerID)
 		}
 		shown, before := current, uint64(0)
 		if at != nil {
@@ -132,7 +132,7 @@ func liveMethods(tx *bbolt.Tx, customerID, providerID string) (refs []methodRef,
 		if err != nil {
 			return nil, 0, err
 		}
-		if providerID != "" && m.providerID != providerID {
+		if providerID != "" && string(m.providerID) != providerID {
 			continue
 		}
 		refs = append(refs, m)
@@ -149,7 +149,7 @@ func addMethod(pg *page, rows *bbolt.Bucket, refs []methodRef, want func(methodR
 		if !want(m) {
 			continue
 		}
-		r, err := readIndexed(rows, []byte(m.id))
+		r, err := readIndexed(rows, m.id)
 		if err != nil {
 			return err
 		}

@@ -42,7 +42,7 @@ func Open(dir string, log *eventlog.Log, cfg Config) (*Projector, error) {
 	if p.now == nil {
 		p.now = time.Now
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil { //nolint:gosec // G703: the operator's own data directory
 		return nil, fmt.Errorf("open the views: %w", err)
 	}
 	s, err := openStore(p.path, storeOptions{check: true})
@@ -161,7 +161,8 @@ func (p *Projector) run(ctx context.Context) error {
 // serve answers queries from a file that has caught up.
 func (p *Projector) serve(ctx context.Context, s *store, damaged chan<- error) error {
 	service := &service{
-		nc: p.log.Conn(), logger: p.logger, applied: p.progress, slots: make(chan struct{}, atOnce),
+		nc: p.log.Conn(), logger: p.logger, applied: p.progress,
+		slots: make(chan struct{}, atOnce), idle: make(chan request),
 		damaged: func(err error) {
 			select {
 			case damaged <- err:

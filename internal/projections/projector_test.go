@@ -24,8 +24,8 @@ import (
 )
 
 // runProjector runs a projector; stop ends it and answers what Run returned.
-func runProjector(t testing.TB, p *Projector) (stop func() error) {
-	t.Helper()
+func runProjector(tb testing.TB, p *Projector) (stop func() error) {
+	tb.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- p.Run(ctx) }()
@@ -36,9 +36,9 @@ func runProjector(t testing.TB, p *Projector) (stop func() error) {
 }
 
 // fillLog appends a random history to a real LOG and answers its last sequence.
-func fillLog(t testing.TB, log *eventlog.Log, seed uint64, steps int) uint64 {
-	t.Helper()
-	s := newScript(t)
+func fillLog(tb testing.TB, log *eventlog.Log, seed uint64, steps int) uint64 {
+	tb.Helper()
+	s := newScript(tb)
 	r := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // G404: a test's script, repeatable on purpose
 	guard := map[string]uint64{}
 	var last uint64
@@ -46,9 +46,9 @@ func fillLog(t testing.TB, log *eventlog.Log, seed uint64, steps int) uint64 {
 		from := len(s.entries)
 		s.step(r)
 		for _, e := range s.entries[from:] {
-			sequence, err := log.Append(t.Context(), e.Event, guard[e.Event.Subject])
+			sequence, err := log.Append(tb.Context(), e.Event, guard[e.Event.Subject])
 			if err != nil {
-				t.Fatalf("append: %v", err)
+				tb.Fatalf("append: %v", err)
 			}
 			guard[e.Event.Subject], last = sequence, sequence
 		}
@@ -57,26 +57,26 @@ func fillLog(t testing.TB, log *eventlog.Log, seed uint64, steps int) uint64 {
 }
 
 // stopped runs a projector on dir until it has a sequence, and answers the digest it ended with.
-func stopped(t testing.TB, log *eventlog.Log, dir string, sequence uint64) Result {
-	t.Helper()
+func stopped(tb testing.TB, log *eventlog.Log, dir string, sequence uint64) Result {
+	tb.Helper()
 	p, err := Open(dir, log, Config{})
 	if err != nil {
-		t.Fatalf("open: %v", err)
+		tb.Fatalf("open: %v", err)
 	}
-	stop := runProjector(t, p)
-	waitReady(t, p)
-	waitSequence(t, p, sequence)
-	r, err := p.Digest(t.Context())
+	stop := runProjector(tb, p)
+	waitReady(tb, p)
+	waitSequence(tb, p, sequence)
+	r, err := p.Digest(tb.Context())
 	if err := errors.Join(err, stop(), p.Close()); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return r
 }
 
-func sameViews(t testing.TB, what string, got, want Result) {
-	t.Helper()
+func sameViews(tb testing.TB, what string, got, want Result) {
+	tb.Helper()
 	if got.Digest != want.Digest || got.Sequence != want.Sequence || fmt.Sprint(got.Rows) != fmt.Sprint(want.Rows) {
-		t.Errorf("%s: %+v, want %+v", what, got, want)
+		tb.Errorf("%s: %+v, want %+v", what, got, want)
 	}
 }
 
@@ -133,12 +133,12 @@ func TestRebuildEqualsLive(t *testing.T) {
 }
 
 // newLiveEvents appends a few events that no fillLog makes.
-func newLiveEvents(t testing.TB, log *eventlog.Log) uint64 {
-	t.Helper()
-	l := newLive(t, log)
-	info, err := log.Info(t.Context())
+func newLiveEvents(tb testing.TB, log *eventlog.Log) uint64 {
+	tb.Helper()
+	l := newLive(tb, log)
+	info, err := log.Info(tb.Context())
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	ref := fmt.Sprintf("late_%d", info.LastSequence)
 	id, _ := l.sync(ref, "late@example.com")
@@ -274,9 +274,9 @@ func watch(out io.Reader, n int) (at uint64, lines int) {
 	return at, lines
 }
 
-func appendWhile(t testing.TB, log *eventlog.Log) uint64 {
-	t.Helper()
-	l := newLive(t, log)
+func appendWhile(tb testing.TB, log *eventlog.Log) uint64 {
+	tb.Helper()
+	l := newLive(tb, log)
 	var last uint64
 	for i := range 400 {
 		_, last = l.sync(fmt.Sprintf("while_%d", i), "while@example.com")
@@ -464,7 +464,7 @@ func TestNoPersonalData(t *testing.T) {
 		t.Fatalf("the answer lacks the profile: %s", got.data)
 	}
 	for _, name := range filesIn(t, dir) {
-		b, err := os.ReadFile(filepath.Join(dir, name))
+		b, err := os.ReadFile(filepath.Join(dir, name)) //nolint:gosec // G304: the test's own folder
 		if err != nil {
 			t.Fatal(err)
 		}

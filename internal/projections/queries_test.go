@@ -90,10 +90,10 @@ func TestPaymentMethodQueries(t *testing.T) {
 	elsewhere := l.attach(ada, "other", "pm_4")
 	startProjector(t, log, t.TempDir())
 
-	check := func(when string, body fields, min uint64, want ...string) {
+	check := func(when string, body fields, least uint64, want ...string) {
 		t.Helper()
 		body["limit"] = 1
-		items := walk(t, nc, "payment_method.list", body, min, nil)
+		items := walk(t, nc, "payment_method.list", body, least, nil)
 		var ids []string
 		for i, item := range items {
 			ids = append(ids, fmt.Sprint(item["id"]))

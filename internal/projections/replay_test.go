@@ -47,7 +47,7 @@ func FuzzReplay(f *testing.F) {
 	f.Add(uint64(2), []byte{10, 20, 30}, uint8(7))
 	f.Add(uint64(3), []byte{1, 1, 1, 200, 255}, uint8(255))
 	f.Fuzz(func(t *testing.T, seed uint64, cuts []byte, again uint8) {
-		entries := randomHistory(t, seed, 300)
+		entries := randomHistory(t, seed, 150)
 		if len(cuts) > 20 {
 			cuts = cuts[:20]
 		}
@@ -63,8 +63,8 @@ func FuzzReplay(f *testing.F) {
 
 		path := filepath.Join(t.TempDir(), FileName)
 		for _, batch := range splits(entries, cuts) {
-			first := max(int(batch[0].Sequence)-1-int(again), 0)
-			last := int(batch[len(batch)-1].Sequence)
+			first := max(int(batch[0].Sequence)-1-int(again), 0) //nolint:gosec // G115: small
+			last := int(batch[len(batch)-1].Sequence)            //nolint:gosec // G115: small
 			s := openTestStore(t, path)
 			if err := applyAll(s, entries[first:last]); err != nil {
 				t.Fatalf("apply %d to %d: %v", first, last, err)
@@ -154,7 +154,7 @@ func TestProjectorNeverSkips(t *testing.T) {
 			entries: changed(repeated, func(e *events.Event) { e.EntityVersion++ }),
 			check: func(err error) bool {
 				v, ok := errors.AsType[*VersionError](err)
-				return ok && v.Sequence == uint64(repeated)+1 && v.Got == v.Want+1 && v.EntityID == history[repeated].Event.Subject
+				return ok && v.Sequence == uint64(repeated)+1 && v.Got == v.Want+1 && v.EntityID == history[repeated].Event.Subject //nolint:gosec // G115: small
 			},
 		},
 		"a version twice": {

@@ -24,8 +24,6 @@ const (
 	// sequenceWait is how long a query waits for the views to have Paykit-Min-Sequence. Plain NATS clients give up after
 	// 5 s, and shall see our answer instead.
 	sequenceWait = 4 * time.Second
-	// queryTime bounds a query with all its reads.
-	queryTime = 30 * time.Second
 	// finishTime is how long stopping waits for the queries in hand.
 	finishTime = 3 * time.Second
 
@@ -108,6 +106,7 @@ type service struct {
 	damaged func(error) // told when a query found the file damaged
 	ready   func()      // told when queries are answered
 	slots   chan struct{}
+	idle    chan request // goroutines without a query wait here
 }
 
 // listBudget is how large a list's items may get, so that the answer fits into one message.
@@ -127,7 +126,7 @@ func (s *service) serve(ctx context.Context, q *queries, prefix string) error {
 	for _, e := range q.endpoints() {
 		name := strings.ReplaceAll(e.entity, "_", "-") + "-" + strings.ReplaceAll(e.verb, "_", "-")
 		subject := prefix + ".query." + e.entity + "." + e.verb
-		err := m.AddEndpoint(name, micro.HandlerFunc(func(r micro.Request) { s.accept(ctx, e, r) }), micro.WithEndpointSubject(subject))
+		err := m.AddEndpoint(name, micro.HandlerFunc(func(r micro.Request) { s.accept(ctx, request{e, r}) }), micro.WithEndpointSubject(subject))
 		if err != nil {
 			return errors.Join(fmt.Errorf("serve %s: %w", subject, err), m.Stop())
 		}
@@ -158,40 +157,60 @@ func (s *service) finish() {
 	}
 }
 
+// request is a query in hand.
+type request struct {
+	endpoint
+	micro.Request
+}
+
 // accept gives a request a goroutine of its own, if there is a slot left.
-func (s *service) accept(ctx context.Context, e endpoint, r micro.Request) {
+func (s *service) accept(ctx context.Context, r request) {
 	select {
 	case s.slots <- struct{}{}:
 	default:
 		s.refuse(r, &events.Error{Code: events.CodeOverloaded, Message: "too many queries at once; try again"})
 		return
 	}
-	go func() {
-		defer func() { <-s.slots }()
-		// Not ended by a stop: queries in hand are finished.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), queryTime)
-		defer cancel()
-		s.handle(ctx, e, r)
-	}()
+	select {
+	case s.idle <- r:
+	default:
+		go s.work(ctx, r)
+	}
 }
 
-func (s *service) handle(ctx context.Context, e endpoint, r micro.Request) {
+// work answers one request after the other until ctx ends. Goroutines are used again because their stacks have grown:
+// growing a new one costs as much as answering. There are never many more of them than slots, since one is made only
+// when none waits.
+func (s *service) work(ctx context.Context, r request) {
+	inHand := context.WithoutCancel(ctx) // queries in hand are finished; each of their reads has an end of its own
+	for {
+		s.handle(inHand, r)
+		<-s.slots
+		select {
+		case r = <-s.idle:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *service) handle(ctx context.Context, r request) {
 	defer func() {
 		if p := recover(); p != nil { // or one query's bug would end the process
-			s.logger.Error().Interface("panic", p).Str("query", e.entity+"."+e.verb).Msg("query panicked")
+			s.logger.Error().Interface("panic", p).Str("query", r.entity+"."+r.verb).Msg("query panicked")
 			s.refuse(r, &events.Error{Code: events.CodeInternal, Message: "the query failed; the projector's log says why"})
 		}
 	}()
-	a, err := s.answer(ctx, e, r)
+	a, err := s.answer(ctx, r)
 	if err != nil {
-		s.refuse(r, s.publicError(e, err))
+		s.refuse(r, s.publicError(r.endpoint, err))
 		return
 	}
 	s.respond(r, nats.Header{headerSequence: {strconv.FormatUint(a.sequence, 10)}}, a.data)
 }
 
-func (s *service) answer(ctx context.Context, e endpoint, r micro.Request) (answer, error) {
-	b, err := parseBody(r.Data(), e.fields)
+func (s *service) answer(ctx context.Context, r request) (answer, error) {
+	b, err := parseBody(r.Data(), r.fields)
 	if err != nil {
 		return answer{}, err
 	}
@@ -204,7 +223,7 @@ func (s *service) answer(ctx context.Context, e endpoint, r micro.Request) (answ
 			return answer{}, err
 		}
 	}
-	return e.answer(ctx, b)
+	return r.answer(ctx, b)
 }
 
 // publicError is what the caller may know of an error; the rest is logged.
@@ -222,7 +241,7 @@ func (s *service) publicError(e endpoint, err error) *events.Error {
 	return &events.Error{Code: events.CodeInternal, Message: "the query failed; the projector's log says why"}
 }
 
-func (s *service) refuse(r micro.Request, e *events.Error) {
+func (s *service) refuse(r request, e *events.Error) {
 	data, err := json.Marshal(struct {
 		Error *events.Error `json:"error"`
 	}{e})
@@ -236,7 +255,7 @@ func (s *service) refuse(r micro.Request, e *events.Error) {
 }
 
 // respond answers by hand: a micro.Request may be answered from the handler's own goroutine only.
-func (s *service) respond(r micro.Request, h nats.Header, data []byte) {
+func (s *service) respond(r request, h nats.Header, data []byte) {
 	if r.Reply() == "" {
 		return // nobody waits
 	}

@@ -38,7 +38,7 @@ func setMeta(t *testing.T, path, key string, value []byte) {
 // overwrite puts zeroes into a file.
 func overwrite(t *testing.T, path string, at int64, n int) {
 	t.Helper()
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	f, err := os.OpenFile(path, os.O_RDWR, 0) //nolint:gosec // G304: the test's own folder
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,14 +123,14 @@ func TestOpenAfterAnyZeroedPage(t *testing.T) {
 	path := filepath.Join(t.TempDir(), FileName)
 	entries := randomHistory(t, 7, 400)
 	want := fileWith(t, path, entries)
-	sound, err := os.ReadFile(path)
+	sound, err := os.ReadFile(path) //nolint:gosec // G304: the test's own folder
 	if err != nil {
 		t.Fatal(err)
 	}
 	page := os.Getpagesize()
 	noticed := 0
 	for at := 0; at < len(sound); at += page {
-		if err := os.WriteFile(path, sound, 0o600); err != nil {
+		if err := os.WriteFile(path, sound, 0o600); err != nil { //nolint:gosec // G703: the test's own folder
 			t.Fatal(err)
 		}
 		overwrite(t, path, int64(at), page)
