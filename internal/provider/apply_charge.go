@@ -151,6 +151,9 @@ func (a *Applier) chargeOfOwner(ctx context.Context, providerID string, o events
 	t := target{
 		id: events.CheckoutChargeID(o.Checkout), customer: refOf(checkout.Event), checkout: checkout.Event,
 	}
+	if t.id == o.Charge {
+		return t, nil // looked for already
+	}
 	t.entry, err = a.load(ctx, events.EntityCharge, t.id)
 	return t, err
 }

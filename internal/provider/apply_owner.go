@@ -33,7 +33,7 @@ type parts struct {
 func partsOf(o Observation) parts {
 	switch o := o.(type) {
 	case PaymentSeen:
-		return parts{owner: o.Owner, customer: o.ProviderCustomerID, objects: []string{o.Payment.ID, o.ChargeID}}
+		return parts{owner: o.Owner, customer: o.ProviderCustomerID, objects: []string{o.ID, o.ChargeID}}
 	case RefundTotalSeen:
 		p := o.Payment
 		return parts{owner: p.Owner, customer: p.ProviderCustomerID, objects: []string{p.ID, p.ChargeID}}
@@ -46,7 +46,7 @@ func partsOf(o Observation) parts {
 	case SetupSeen:
 		return parts{owner: o.Owner, customer: o.ProviderCustomerID}
 	case MethodSeen:
-		return parts{customer: o.ProviderCustomerID, method: o.Method.ID}
+		return parts{customer: o.ProviderCustomerID, method: o.ID}
 	case CustomerSeen:
 		return parts{owner: o.Owner, customer: o.ID}
 	}

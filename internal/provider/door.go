@@ -270,6 +270,10 @@ func (d *door) answer(w http.ResponseWriter, provider string, v verdict) {
 		w.Header().Set("Retry-After", strconv.Itoa(int(max(d.cfg.RetryAfter/time.Second, 1))))
 	}
 	w.Header().Set("Content-Type", "application/json")
+	text, err := json.Marshal(body)
+	if err != nil {
+		status = http.StatusInternalServerError // can't be: texts and truth values
+	}
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) // the provider may be gone; it sends the delivery again
+	_, _ = w.Write(text) // the provider may be gone; it sends the delivery again
 }

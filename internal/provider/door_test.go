@@ -74,7 +74,7 @@ func TestDoorAnswers(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			in.t = t
-			before := in.streamMessages(inbox)
+			before := in.deliveries()
 			if tt.method == "" {
 				tt.method = http.MethodPost
 			}
@@ -88,15 +88,18 @@ func TestDoorAnswers(t *testing.T) {
 			if res.StatusCode != tt.status {
 				t.Fatalf("status %d, want %d: %s", res.StatusCode, tt.status, res.text)
 			}
-			if got := in.streamMessages(inbox) - before; got != tt.stored {
+			if got := in.deliveries() - before; got != tt.stored {
 				t.Errorf("stored %d, want %d", got, tt.stored)
 			}
 			if tt.status == http.StatusMethodNotAllowed && res.Header.Get("Allow") != http.MethodPost {
 				t.Errorf("Allow is %q", res.Header.Get("Allow"))
 			}
 			var answer struct {
-				Stored bool
-				Error  struct{ Code, Message string }
+				Stored bool `json:"stored"`
+				Error  struct {
+					Code    string `json:"code"`
+					Message string `json:"message"`
+				} `json:"error"`
 			}
 			if err := json.Unmarshal([]byte(res.text), &answer); err != nil {
 				t.Fatalf("answer %q: %v", res.text, err)
@@ -158,14 +161,14 @@ func TestDoorWhenTheStorageIsAway(t *testing.T) {
 			t.Fatalf("still %d after the server came back", status)
 		}
 	}
-	if got := in.streamMessages(inbox); got != 1 {
+	if got := in.deliveries(); got != 1 {
 		t.Errorf("stored %d", got)
 	}
 }
 
 func TestDoorWhenTheStorageIsFull(t *testing.T) {
 	in := newIngest(t, options{asleep: true})
-	in.limitInbox(in.streamMessages(inbox) + 1)
+	in.limitInbox(in.deliveries() + 1)
 	first, second := `{"id":"evt_1","type":"a.b"}`, `{"id":"evt_2","type":"a.b"}`
 	if status, text := in.post(first); status != http.StatusOK {
 		t.Fatalf("%d %s", status, text)
@@ -297,8 +300,8 @@ func TestDoorTwoHundredCopiesAtOnce(t *testing.T) {
 	if got[`200 {"stored":true} <nil>`] != 1 || got[`200 {"stored":true,"duplicate":true} <nil>`] != 199 {
 		t.Errorf("answers %v", got)
 	}
-	in.until("changed")
-	if types := in.types(after); len(types) != 1 || in.streamMessages(inbox) != 1 {
-		t.Errorf("events %v, deliveries %d", types, in.streamMessages(inbox))
+	in.changed()
+	if types := in.types(after); len(types) != 1 || in.deliveries() != 1 {
+		t.Errorf("events %v, deliveries %d", types, in.deliveries())
 	}
 }

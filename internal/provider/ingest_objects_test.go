@@ -80,12 +80,12 @@ func (b *buyer) session(status, paymentStatus string, changes ...fields) string 
 }
 
 // setupSession is the buyer's Checkout Session in setup mode.
-func (b *buyer) setupSession(status string, changes ...fields) string {
+func (b *buyer) setupSession(status string) string {
 	return object(fields{
 		"id": "cs_" + b.n, "object": "checkout.session", "mode": "setup", "status": status, "payment_status": "no_payment_required",
 		"payment_intent": nil, "setup_intent": "seti_" + b.n, "customer": b.cus, "url": nil, "expires_at": 1700086400,
 		"metadata": b.metadata(events.Owner{Setup: b.setupID}), "created": 1700000000,
-	}, changes...)
+	})
 }
 
 func (b *buyer) setupIntent(changes ...fields) string {

@@ -71,23 +71,26 @@ func refundRows() []row {
 
 func disputeRows() []row {
 	return []row{
-		{"dispute", asked, func(b *buyer) []string {
-			return []string{
-				b.paid(),
-				b.event("charge.dispute.created", b.dispute("needs_response")),
-				b.event("charge.dispute.funds_withdrawn", b.dispute("needs_response")),
-				b.event("charge.dispute.updated", b.dispute("under_review")),
-				b.event("charge.dispute.closed", b.dispute("lost")),
-				b.event("charge.dispute.updated", b.dispute("under_review")),
-			}
-		}, []events.Type{events.ChargeSucceeded, events.ChargeDisputed, events.ChargeDisputed, events.ChargeDisputeClosed},
+		{
+			"dispute", asked, func(b *buyer) []string {
+				return []string{
+					b.paid(),
+					b.event("charge.dispute.created", b.dispute("needs_response")),
+					b.event("charge.dispute.funds_withdrawn", b.dispute("needs_response")),
+					b.event("charge.dispute.updated", b.dispute("under_review")),
+					b.event("charge.dispute.closed", b.dispute("lost")),
+					b.event("charge.dispute.updated", b.dispute("under_review")),
+				}
+			},
+			[]events.Type{events.ChargeSucceeded, events.ChargeDisputed, events.ChargeDisputed, events.ChargeDisputeClosed},
 			func(t *testing.T, b *buyer) {
 				t.Helper()
 				c := b.in.chargeState(b.chargeID)
 				if len(c.Disputes) != 1 || c.Disputes[0].Status != "lost" || c.Status != events.ChargeStatusSucceeded {
 					t.Errorf("%+v", c)
 				}
-			}},
+			},
+		},
 		{"dispute of another amount", asked, func(b *buyer) []string {
 			return []string{
 				b.paid(), b.event("charge.dispute.created", b.dispute("needs_response")),
@@ -102,14 +105,17 @@ func methodRows() []row {
 	attached := func(b *buyer) string { return b.event("payment_method.attached", b.method()) }
 	newer := fields{"card": fields{"brand": "visa", "last4": "4242", "exp_month": 1, "exp_year": 2039, "fingerprint": "fp"}}
 	return []row{
-		{"method attached", known, func(b *buyer) []string { return []string{attached(b)} },
-			[]events.Type{events.PaymentMethodAttached}, func(t *testing.T, b *buyer) {
+		{
+			"method attached", known, func(b *buyer) []string { return []string{attached(b)} },
+			[]events.Type{events.PaymentMethodAttached},
+			func(t *testing.T, b *buyer) {
 				t.Helper()
 				m := b.in.state(events.EntityPaymentMethod, events.PaymentMethodID(stripeID, "pm_"+b.n)).Data.PaymentMethod
 				if m.CustomerID != b.ref.ID || m.Brand != "visa" || m.Last4 != "4242" || m.ExpiryYear != 2034 || m.DefaultAt == nil {
 					t.Errorf("%+v", m)
 				}
-			}},
+			},
+		},
 		{"method updated, nothing changed", known, func(b *buyer) []string {
 			return []string{attached(b), b.event("payment_method.updated", b.method())}
 		}, []events.Type{events.PaymentMethodAttached}, nil},
@@ -125,16 +131,22 @@ func methodRows() []row {
 				t.Errorf("%+v", m)
 			}
 		}},
-		{"method detached", known, func(b *buyer) []string { return []string{attached(b), b.detached()} },
-			[]events.Type{events.PaymentMethodAttached, events.PaymentMethodDetached}, nil},
-		{"method detached, delivered first", known, func(b *buyer) []string { return []string{b.detached(), attached(b)} },
-			[]events.Type{events.PaymentMethodDetached}, func(t *testing.T, b *buyer) {
+		{
+			"method detached", known, func(b *buyer) []string { return []string{attached(b), b.detached()} },
+			[]events.Type{events.PaymentMethodAttached, events.PaymentMethodDetached},
+			nil,
+		},
+		{
+			"method detached, delivered first", known, func(b *buyer) []string { return []string{b.detached(), attached(b)} },
+			[]events.Type{events.PaymentMethodDetached},
+			func(t *testing.T, b *buyer) {
 				t.Helper()
 				m := b.in.state(events.EntityPaymentMethod, events.PaymentMethodID(stripeID, "pm_"+b.n)).Data.PaymentMethod
 				if m.CustomerID != b.ref.ID || m.Live() {
 					t.Errorf("%+v", m)
 				}
-			}},
+			},
+		},
 	}
 }
 

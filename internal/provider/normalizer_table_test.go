@@ -55,8 +55,10 @@ func TestDeliveries(t *testing.T) {
 
 func paymentRows() []row {
 	return []row{
-		{"payment succeeded", asked, func(b *buyer) []string { return []string{b.paid()} },
-			[]events.Type{events.ChargeSucceeded}, func(t *testing.T, b *buyer) {
+		{
+			"payment succeeded", asked, func(b *buyer) []string { return []string{b.paid()} },
+			[]events.Type{events.ChargeSucceeded},
+			func(t *testing.T, b *buyer) {
 				t.Helper()
 				c := b.in.chargeState(b.chargeID)
 				if c.ProviderPaymentID != "pi_"+b.n || c.ProviderChargeID != "ch_"+b.n || c.Status != events.ChargeStatusSucceeded || c.ReportedByProvider {
@@ -66,7 +68,8 @@ func paymentRows() []row {
 				if e.Source != "/paykit/ingest" || e.CausationID[:4] != "evt_" || e.CorrelationID != events.CommandID("test", b.chargeID) {
 					t.Errorf("source %s, cause %s, correlation %s", e.Source, e.CausationID, e.CorrelationID)
 				}
-			}},
+			},
+		},
 		{"charge succeeded", asked, func(b *buyer) []string {
 			return []string{b.event("charge.succeeded", b.chargeObject("succeeded"))}
 		}, []events.Type{events.ChargeSucceeded}, nil},
@@ -126,14 +129,17 @@ func paymentRows() []row {
 				t.Errorf("failure %+v", f)
 			}
 		}},
-		{"a checkout's payment", shopping, func(b *buyer) []string { return []string{b.paid()} },
-			[]events.Type{events.ChargeSucceeded}, func(t *testing.T, b *buyer) {
+		{
+			"a checkout's payment", shopping, func(b *buyer) []string { return []string{b.paid()} },
+			[]events.Type{events.ChargeSucceeded},
+			func(t *testing.T, b *buyer) {
 				t.Helper()
 				c := b.in.chargeState(events.CheckoutChargeID(b.checkoutID))
 				if c.CheckoutID != b.checkoutID || c.Description != "Pro plan" || c.Metadata["plan"] != "pro" || c.ReportedByProvider || c.Amount != 4900 {
 					t.Errorf("%+v", c)
 				}
-			}},
+			},
+		},
 		{"a foreign payment of our customer", known, func(b *buyer) []string {
 			return []string{b.event("payment_intent.succeeded", b.intent("succeeded", foreign())), b.event("charge.succeeded", b.chargeObject("succeeded", foreign()))}
 		}, []events.Type{events.ChargeSucceeded}, func(t *testing.T, b *buyer) {

@@ -172,18 +172,21 @@ func TestParkedUntilTheOwnerIsKnown(t *testing.T) {
 					b.event("refund.created", b.refund("b", "succeeded", 200)),
 				}
 			}, func(b *buyer) string { return b.event("payment_intent.succeeded", b.intent("succeeded", foreign())) },
-			[]events.Type{events.ChargeRefunded, events.ChargeRefunded, events.ChargeSucceeded}, known,
+			[]events.Type{events.ChargeRefunded, events.ChargeRefunded, events.ChargeSucceeded},
+			known,
 		},
 		{
 			"method before the account is linked", func(b *buyer) []string {
 				return []string{b.event("payment_method.attached", b.method())}
 			}, func(b *buyer) string { return b.event("customer.created", b.customerObject()) },
-			[]events.Type{events.PaymentMethodAttached, events.ProviderAccountLinked}, (*ingest).unlinkedBuyer,
+			[]events.Type{events.PaymentMethodAttached, events.ProviderAccountLinked},
+			(*ingest).unlinkedBuyer,
 		},
 		{
 			"detached before the account is linked", func(b *buyer) []string { return []string{b.detached()} },
 			func(b *buyer) string { return b.event("customer.created", b.customerObject()) },
-			[]events.Type{events.PaymentMethodDetached, events.ProviderAccountLinked}, (*ingest).unlinkedBuyer,
+			[]events.Type{events.PaymentMethodDetached, events.ProviderAccountLinked},
+			(*ingest).unlinkedBuyer,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -201,7 +204,7 @@ func TestParkedUntilTheOwnerIsKnown(t *testing.T) {
 			}
 			in.store(tt.owner(b))
 			for range len(early) + 1 {
-				in.until("changed")
+				in.changed()
 			}
 			got := in.types(after)
 			slices.Sort(got)
@@ -224,8 +227,8 @@ func TestMethodWaitsWhileTheAccountIsBeingLinked(t *testing.T) {
 		t.Fatalf("result %v", got)
 	}
 	in.store(b.event("customer.created", b.customerObject()))
-	in.until("changed")
-	in.until("changed")
+	in.changed()
+	in.changed()
 	if m := in.state(events.EntityPaymentMethod, events.PaymentMethodID(stripeID, "pm_"+b.n)); m == nil {
 		t.Error("no method")
 	}
@@ -263,7 +266,7 @@ func TestDeletedCustomer(t *testing.T) {
 	in := newIngest(t, options{})
 	b := in.buyer().checkout().setup()
 	in.deliver(b.event("payment_method.attached", b.method()))
-	if got := in.streamMessages(inbox); got != 1 {
+	if got := in.deliveries(); got != 1 {
 		t.Fatalf("%d deliveries", got)
 	}
 	b.delete()
@@ -297,9 +300,9 @@ func TestDeletedCustomer(t *testing.T) {
 func (in *ingest) erasedTo(n int) {
 	in.t.Helper()
 	deadline := time.Now().Add(patience)
-	for in.streamMessages(inbox) != n {
+	for in.deliveries() != n {
 		if time.Now().After(deadline) {
-			in.t.Fatalf("INBOX holds %d deliveries, want %d", in.streamMessages(inbox), n)
+			in.t.Fatalf("INBOX holds %d deliveries, want %d", in.deliveries(), n)
 		}
 	}
 }
@@ -313,7 +316,7 @@ func TestRevivedCustomer(t *testing.T) {
 	b.cus = "cus_again" + b.n
 	in.deliver(b.event("customer.created", b.customerObject()))
 	after := in.last()
-	before := in.streamMessages(inbox)
+	before := in.deliveries()
 	b.cus = cus
 	in.deliver(b.event("customer.updated", b.customerObject()), b.event("payment_method.attached", b.method()))
 	if got := in.types(after); len(got) != 0 {
@@ -327,7 +330,7 @@ func TestUnlinkedAccount(t *testing.T) {
 	b := in.buyer().checkout().setup()
 	in.deliver(b.paid())
 	b.unlink()
-	after, stored := in.last(), in.streamMessages(inbox)
+	after, stored := in.last(), in.deliveries()
 	got := in.deliver(
 		b.event("checkout.session.completed", b.session("complete", "paid")),
 		b.event("setup_intent.succeeded", b.setupIntent()),
@@ -342,7 +345,7 @@ func TestUnlinkedAccount(t *testing.T) {
 	if got := in.types(after); !slices.Equal(got, []events.Type{events.ChargeRefunded}) {
 		t.Errorf("events %v", got)
 	}
-	if got := in.streamMessages(inbox); got != stored+6 {
+	if got := in.deliveries(); got != stored+6 {
 		t.Errorf("%d deliveries, want %d: only a deleted customer's are erased", got, stored+6)
 	}
 }
@@ -413,8 +416,8 @@ func TestOtherMode(t *testing.T) {
 	if got := in.deliver(b.paid()); got[0] != "other_mode" {
 		t.Errorf("result %v", got)
 	}
-	if got := in.types(after); len(got) != 0 || in.streamMessages(inbox) != 1 {
-		t.Errorf("events %v, deliveries %d", got, in.streamMessages(inbox))
+	if got := in.types(after); len(got) != 0 || in.deliveries() != 1 {
+		t.Errorf("events %v, deliveries %d", got, in.deliveries())
 	}
 	if got := in.deliver(strings.Replace(b.paid(), `"livemode":false`, `"livemode":true`, 1)); got[0] != "changed" {
 		t.Errorf("result %v", got)
@@ -499,8 +502,8 @@ func TestCrashBetweenLinkAndCharge(t *testing.T) {
 		t.Errorf("refund of a charge that has no event: %v", got)
 	}
 	in.store(b.paid())
-	in.until("changed")
-	in.until("changed")
+	in.changed()
+	in.changed()
 	if c := in.chargeState(id); c.AmountRefunded != 100 {
 		t.Errorf("%+v", c)
 	}
@@ -520,7 +523,7 @@ func TestStorageOutage(t *testing.T) {
 			t.Fatal("the door did not come back")
 		}
 	}
-	in.until("changed")
+	in.changed()
 	if got := in.types(after); !slices.Equal(got, []events.Type{events.ChargeSucceeded, events.CheckoutCompleted}) {
 		t.Errorf("events %v", got)
 	}
