@@ -46,8 +46,6 @@ func (x *harness) revisions(upTo uint64) []uint64 {
 	return there
 }
 
-func text(s string) *string { return &s }
-
 func TestCustomerSync(t *testing.T) {
 	x := newHarness(t)
 	id := events.CustomerID("user_1")
@@ -75,13 +73,13 @@ func TestCustomerSync(t *testing.T) {
 		metadata map[string]string
 		changed  []string // nil = no event
 	}{
-		{`{"referenceId":"user_1","email":"a@x.example","name":"A","metadata":{"k":"v"}}`, text("a@x.example"), text("A"), map[string]string{"k": "v"}, []string{"email", "name", "metadata"}},
-		{`{"referenceId":"user_1"}`, text("a@x.example"), text("A"), map[string]string{"k": "v"}, nil},
-		{`{"referenceId":"user_1","email":"a@x.example","name":"A","metadata":{"k":"v"}}`, text("a@x.example"), text("A"), map[string]string{"k": "v"}, nil},
-		{`{"referenceId":"user_1","name":"B"}`, text("a@x.example"), text("B"), map[string]string{"k": "v"}, []string{"name"}},
-		{`{"referenceId":"user_1","email":null}`, nil, text("B"), map[string]string{"k": "v"}, []string{"email"}},
-		{`{"referenceId":"user_1","email":null}`, nil, text("B"), map[string]string{"k": "v"}, nil},
-		{`{"referenceId":"user_1","metadata":{"l":"w"}}`, nil, text("B"), map[string]string{"l": "w"}, []string{"metadata"}},
+		{`{"referenceId":"user_1","email":"a@x.example","name":"A","metadata":{"k":"v"}}`, new("a@x.example"), new("A"), map[string]string{"k": "v"}, []string{"email", "name", "metadata"}},
+		{`{"referenceId":"user_1"}`, new("a@x.example"), new("A"), map[string]string{"k": "v"}, nil},
+		{`{"referenceId":"user_1","email":"a@x.example","name":"A","metadata":{"k":"v"}}`, new("a@x.example"), new("A"), map[string]string{"k": "v"}, nil},
+		{`{"referenceId":"user_1","name":"B"}`, new("a@x.example"), new("B"), map[string]string{"k": "v"}, []string{"name"}},
+		{`{"referenceId":"user_1","email":null}`, nil, new("B"), map[string]string{"k": "v"}, []string{"email"}},
+		{`{"referenceId":"user_1","email":null}`, nil, new("B"), map[string]string{"k": "v"}, nil},
+		{`{"referenceId":"user_1","metadata":{"l":"w"}}`, nil, new("B"), map[string]string{"l": "w"}, []string{"metadata"}},
 		{`{"referenceId":"user_1","metadata":null,"name":null}`, nil, nil, map[string]string{}, []string{"name", "metadata"}},
 		{`{"referenceId":"user_1","metadata":{}}`, nil, nil, map[string]string{}, nil},
 	} {
@@ -128,7 +126,7 @@ func TestCustomerSyncAfterACrash(t *testing.T) {
 		}
 		return seq
 	}
-	bob := eventlog.Profile{Email: text("bob@x.example"), Metadata: map[string]string{}}
+	bob := eventlog.Profile{Email: new("bob@x.example"), Metadata: map[string]string{}}
 
 	t.Run("first sync, after the revision", func(t *testing.T) {
 		id := events.CustomerID("crash_1")

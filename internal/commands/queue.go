@@ -148,10 +148,7 @@ var fieldName = regexp.MustCompile(`^[A-Za-z][A-Za-z-]{0,39}$`)
 // customerIn finds the customer whom the refused body named, if there is one, so that the rejection shows among the
 // customer's events.
 func (q *queue) customerIn(ctx context.Context, body []byte) (events.CustomerRef, error) {
-	o, refusal := decode(body)
-	if refusal != nil {
-		return events.CustomerRef{}, nil
-	}
+	o, _ := decode(body) // of a body that can't be read nothing is found
 	id, _ := o["customerId"].(string)
 	if reference, ok := o["referenceId"].(string); ok && id == "" {
 		id = events.CustomerID(reference)

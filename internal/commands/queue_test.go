@@ -7,7 +7,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
+	"path"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,8 +23,8 @@ import (
 func (x *harness) leave(verb, body string, headers ...string) {
 	x.tb.Helper()
 	msg := &nats.Msg{Subject: "paykit.cmd." + verb, Data: []byte(body), Header: nats.Header{}}
-	for i := 0; i < len(headers); i += 2 {
-		msg.Header.Add(headers[i], headers[i+1])
+	for pair := range slices.Chunk(headers, 2) {
+		msg.Header.Add(pair[0], pair[1])
 	}
 	ack, err := x.log.Conn().RequestMsg(msg, patience)
 	if err != nil {
@@ -34,19 +35,13 @@ func (x *harness) leave(verb, body string, headers ...string) {
 	}
 }
 
-// consume runs the queue until the test ends, or until stop.
-func (x *harness) consume(h *Handler) (stop func()) {
+// consume runs the queue until the test ends.
+func (x *harness) consume(h *Handler) {
 	x.tb.Helper()
 	ctx, cancel := context.WithCancel(x.tb.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- ConsumeQueue(ctx, h) }()
-	stopped := false
-	stop = func() {
-		x.tb.Helper()
-		if stopped {
-			return
-		}
-		stopped = true
+	x.tb.Cleanup(func() {
 		cancel()
 		select {
 		case err := <-ended:
@@ -56,9 +51,7 @@ func (x *harness) consume(h *Handler) (stop func()) {
 		case <-time.After(patience):
 			x.tb.Error("ConsumeQueue did not end")
 		}
-	}
-	x.tb.Cleanup(stop)
-	return stop
+	})
 }
 
 // follow collects the events that come after those there now.
@@ -170,15 +163,20 @@ func (x *harness) emptied() {
 // gone looks for bytes in the files of a stream.
 func (x *harness) gone(canary, stream string) {
 	x.tb.Helper()
+	root, err := os.OpenRoot(x.server.StoreDir)
+	if err != nil {
+		x.tb.Fatal(err)
+	}
+	defer func() { _ = root.Close() }()
 	files := 0
-	err := filepath.WalkDir(x.server.StoreDir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !strings.Contains(path, stream) {
+	err = fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.Contains(name, stream) {
 			return err
 		}
-		b, err := os.ReadFile(path)
+		b, err := fs.ReadFile(root.FS(), name)
 		files++
 		if bytes.Contains(b, []byte(canary)) {
-			x.tb.Errorf("%s is still in %s", canary, filepath.Base(path))
+			x.tb.Errorf("%s is still in %s", canary, path.Base(name))
 		}
 		return err
 	})

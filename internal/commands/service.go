@@ -141,14 +141,12 @@ func (s *service) accept(ctx context.Context, verb string, c *counts, r micro.Re
 		})
 		return
 	}
-	s.inHand.Add(1)
-	go func() {
-		defer s.inHand.Done()
+	s.inHand.Go(func() {
 		defer func() { <-s.slots }()
 		start := time.Now()
 		refused := s.handle(ctx, verb, r)
 		c.add(refused, time.Since(start))
-	}()
+	})
 }
 
 // handle carries out one request. The answer does not go through r: the library reads r's outcome when the endpoint

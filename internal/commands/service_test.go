@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -99,8 +100,8 @@ func (c *client) monitor(verb string, within time.Duration) [][]byte {
 func (c *client) ask(verb, body string, headers ...string) *nats.Msg {
 	c.tb.Helper()
 	msg := &nats.Msg{Subject: "paykit.api." + verb, Data: []byte(body), Header: nats.Header{}}
-	for i := 0; i < len(headers); i += 2 {
-		msg.Header.Add(headers[i], headers[i+1])
+	for pair := range slices.Chunk(headers, 2) {
+		msg.Header.Add(pair[0], pair[1])
 	}
 	reply, err := c.nc.RequestMsg(msg, patience)
 	if err != nil {
@@ -113,7 +114,7 @@ func (c *client) ask(verb, body string, headers ...string) *nats.Msg {
 func (c *client) refused(reply *nats.Msg, status int, code, param string) {
 	c.tb.Helper()
 	var body struct {
-		Error struct{ Code, Message, Param string }
+		Error events.Error `json:"error"`
 	}
 	if err := json.Unmarshal(reply.Data, &body); err != nil {
 		c.tb.Errorf("body %q: %v", reply.Data, err)
@@ -200,7 +201,10 @@ func TestServiceIsANATSService(t *testing.T) {
 			if e.Subject != "paykit.api.customer.sync" {
 				continue
 			}
-			var data struct{ Answered, Refused int }
+			var data struct {
+				Answered int `json:"answered"`
+				Refused  int `json:"refused"`
+			}
 			if err := json.Unmarshal(e.Data, &data); err != nil {
 				t.Fatal(err)
 			}
