@@ -276,22 +276,24 @@ func TestDeliveries_behavior(t *testing.T) {
 		r := newReceiver(t, "whsec_1")
 		w.sand.AddWebhookEndpoint(r.url, "whsec_1")
 		set(w, `{"reorder":true,"window":"1h"}`)
-		var made, got []string
-		for range 8 {
-			made = append(made, w.customer().ID)
-		}
-		r.quiet(t)
-		w.advance("61m")
-		for range made {
-			got = append(got, as[string](t, r.next(t).Data.Object["id"]))
-		}
-		if slices.Equal(made, got) || made[0] == got[0] {
-			t.Errorf("the order stayed: %v", got)
-		}
-		slices.Sort(made)
-		slices.Sort(got)
-		if diff := cmp.Diff(made, got); diff != "" {
-			t.Error(diff)
+		for _, n := range []int{8, 2, 2, 2, 2, 2} { // two can only be swapped
+			var made, got []string
+			for range n {
+				made = append(made, w.customer().ID)
+			}
+			r.quiet(t)
+			w.advance("61m")
+			for range made {
+				got = append(got, as[string](t, r.next(t).Data.Object["id"]))
+			}
+			if made[0] == got[0] {
+				t.Errorf("the order stayed: %v", got)
+			}
+			slices.Sort(made)
+			slices.Sort(got)
+			if diff := cmp.Diff(made, got); diff != "" {
+				t.Error(diff)
+			}
 		}
 	})
 }
