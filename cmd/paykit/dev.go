@@ -128,7 +128,7 @@ func (c sandboxCmd) Run(a *app) error {
 
 type provisionCmd struct {
 	MaxBytes int64 `name:"max-bytes" help:"Most that the log may take, in bytes; default: 80 % of what the server has left."`
-	Replicas int   `default:"1" help:"Copies of every stream: 1, or 3 on a cluster."`
+	Replicas int   `help:"Copies of every stream: 1, or 3 on a cluster; default: as many as there are, of new streams 1."`
 }
 
 func (c provisionCmd) Run(a *app) error {
