@@ -37,7 +37,10 @@ func (s *Server) registerAPI() {
 		s.mux.HandleFunc(rt.pattern, func(w http.ResponseWriter, r *http.Request) { s.serveAPI(w, r, rt) })
 	}
 	unknown := route{do: func(*call) (any, *apiError) { return nil, nil }}
-	s.mux.HandleFunc("/v1/", func(w http.ResponseWriter, r *http.Request) { s.serveAPI(w, r, unknown) })
+	// Search is not played; without patterns of its own it would be taken for the id of an object.
+	for _, pattern := range []string{"/v1/", "GET /v1/customers/search", "GET /v1/payment_intents/search", "GET /v1/charges/search"} {
+		s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { s.serveAPI(w, r, unknown) })
+	}
 }
 
 // serveAPI takes one API request through authentication, faults and idempotency to its handler.

@@ -50,9 +50,11 @@ func TestAPI_keys(t *testing.T) {
 
 func TestAPI_unknown_path(t *testing.T) {
 	w := newWorld(t)
-	status, _, body := w.raw(http.MethodGet, "/v1/subscriptions", "", "")
-	if status != 404 || !strings.HasPrefix(as[string](t, at(mustJSON(t, body), "error", "message")), "Unrecognized request URL (GET: /v1/subscriptions)") {
-		t.Errorf("%d %s", status, body)
+	for _, path := range []string{"/v1/subscriptions", "/v1/payment_intents/search", "/v1/customers/cus_1/sources"} {
+		status, _, body := w.raw(http.MethodGet, path, "", "")
+		if status != 404 || !strings.HasPrefix(as[string](t, at(mustJSON(t, body), "error", "message")), "Unrecognized request URL (GET: "+path+")") {
+			t.Errorf("%d %s", status, body)
+		}
 	}
 }
 
