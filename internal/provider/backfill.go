@@ -10,6 +10,7 @@ import (
 
 const (
 	backfillEvery   = 5 * time.Minute
+	firstBackfill   = time.Minute
 	backfillOverlap = time.Hour           // what the provider lists late
 	backfillReach   = 30 * 24 * time.Hour // Stripe lists events for 30 days: https://docs.stripe.com/api/events
 )
@@ -23,14 +24,16 @@ type backfillMemory struct {
 
 // backfillLoop fetches deliveries that never arrived, while this worker is the active one.
 func (w *Worker) backfillLoop(ctx context.Context) error {
-	ticker := time.NewTicker(w.cfg.BackfillEvery)
-	defer ticker.Stop()
+	// The first soon after the start: what was not delivered while no worker ran is most likely missing now.
+	timer := time.NewTimer(min(w.cfg.BackfillEvery, firstBackfill))
+	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-ticker.C:
+		case <-timer.C:
 		}
+		timer.Reset(w.cfg.BackfillEvery)
 		if !w.active.Load() {
 			continue
 		}

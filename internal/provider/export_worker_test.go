@@ -13,13 +13,19 @@ import (
 // ErrStopped is what a function given to StopAt stops the worker with.
 var ErrStopped = errStopped
 
-// What is tested without a worker.
-var (
-	Backoff         = backoff
-	Jitter          = jitter
-	LaneOf          = laneOf
-	ProviderFailing = providerFailing
-)
+// Backoff is a delay that grows.
+func Backoff(first time.Duration, attempt int, longest time.Duration) time.Duration {
+	return backoff(first, attempt, longest)
+}
+
+// Jitter is a delay, a little longer.
+func Jitter(d time.Duration) time.Duration { return jitter(d) }
+
+// LaneOf names a message's lane.
+func LaneOf(m eventlog.Message) string { return laneOf(m) }
+
+// ProviderFailing tells whether an error counts against a provider.
+func ProviderFailing(err error) bool { return providerFailing(err) }
 
 // StopAt has f told where the work is; its error stops it there. Call it before Run.
 func (w *Worker) StopAt(f func(point string) error) { w.reached = f }
@@ -27,8 +33,10 @@ func (w *Worker) StopAt(f func(point string) error) { w.reached = f }
 // OnConcluded has f told what became of each try. Call it before Run.
 func (w *Worker) OnConcluded(f func(typ events.Type, outcome string)) { w.concluded = f }
 
-// LookAfter makes first looks quick. Call it before Run.
-func (w *Worker) LookAfter(doubt, other time.Duration) { w.doubtLook, w.firstLook = doubt, other }
+// LookAfter makes first looks quick, and retries. Call it before Run.
+func (w *Worker) LookAfter(doubt, other, retry time.Duration) {
+	w.doubtLook, w.firstLook, w.retryFirst = doubt, other, retry
+}
 
 // CarryOut handles one delivery of the requests' consumer, as Run does.
 func (w *Worker) CarryOut(ctx context.Context, m eventlog.Message) eventlog.Result {

@@ -258,7 +258,11 @@ func (g *guardedAPI) ListDeliveries(ctx context.Context, since time.Time, yield 
 	if err := g.limiter.Wait(ctx); err != nil {
 		return &Error{Class: Transient, Operation: "deliveries.list", Code: "rate_limit_here", Err: err}
 	}
-	return g.api.ListDeliveries(ctx, since, yield)
+	err := g.api.ListDeliveries(ctx, since, yield)
+	if _, ok := errors.AsType[*Error](err); ok || err == nil {
+		g.note(err)
+	}
+	return err
 }
 
 // workerMetrics are the worker's figures. None is labelled with anything that a customer or a caller chose.

@@ -91,7 +91,7 @@ func (w *Worker) makeAccount(ctx context.Context, r request, p *guardedAPI, id s
 	// Another worker, or the customer's delivery, may have been first: what is linked counts.
 	a := *e.Event.Data.ProviderAccount
 	if a.Status != events.AccountLinked {
-		return a, &later{after: jitter(firstRetry), reason: "the account was unlinked meanwhile"}
+		return a, &later{after: jitter(w.retryFirst), reason: "the account was unlinked meanwhile"}
 	}
 	if a.ProviderCustomerID != providerCustomerID {
 		w.cfg.Logger.Warn().Str("provider", p.id).Str("account", providerCustomerID).Str("customer_id", customerID).
@@ -121,10 +121,10 @@ func notFound(err error) bool {
 	return ok && e.NotFound
 }
 
-// withAccount calls make with the account of the request's customer. If the provider has no such customer any more, the
-// account is unlinked, and make is called once more with a new one.
+// withAccount calls do with the account of the request's customer. If the provider has no such customer any more, the
+// account is unlinked, and do is called once more with a new one.
 func withAccount[T any](
-	ctx context.Context, w *Worker, r request, p *guardedAPI, make func(a events.ProviderAccount) (T, error),
+	ctx context.Context, w *Worker, r request, p *guardedAPI, do func(a events.ProviderAccount) (T, error),
 ) (T, error) {
 	var none T
 	for again := true; ; again = false {
@@ -132,7 +132,7 @@ func withAccount[T any](
 		if err != nil {
 			return none, err
 		}
-		made, err := make(a)
+		made, err := do(a)
 		if !again || !NoCustomer(err) {
 			return made, err
 		}

@@ -71,7 +71,9 @@ func (w *Worker) beginPayment(ctx context.Context, r request, p *guardedAPI, e e
 	// A crash right before leaves a payment without a link, which takes no money: the next try's key answers with it.
 	err = w.log.PutLink(ctx, p.id, payment.ID, eventlog.Link{Entity: events.EntityCharge, ID: c.ID, CustomerID: c.CustomerID})
 	if taken, ok := errors.AsType[*eventlog.LinkTakenError](err); ok {
-		w.logRefusal(r, &Error{Class: Invalid, Operation: "payments.link", Code: "link_taken", Err: taken})
+		// One payment would count for two charges: nothing is confirmed, and someone must look.
+		w.cfg.Logger.Error().Str("entity_id", c.ID).Str("payment", payment.ID).Str("linked_to", taken.Existing.ID).
+			Msg("the payment belongs to another charge")
 		return w.rejectCharge(ctx, r, c.ID, events.NewFailure(events.FailureProviderRejected, ""))
 	}
 	if err != nil {
@@ -99,8 +101,7 @@ func (w *Worker) beginPayment(ctx context.Context, r request, p *guardedAPI, e e
 		return w.resumePayment(ctx, r, p, e)
 	}
 	// The answer was given a moment ago and nobody else has known the payment: there is no need to ask how it stands.
-	_, err = w.advance(ctx, r, p, e, payment, method.ProviderMethodID)
-	return err
+	return w.advance(ctx, r, p, e, payment, method.ProviderMethodID)
 }
 
 // createPayment makes the payment, or finds the one that an earlier try made when that is so long ago that the
@@ -133,23 +134,18 @@ func (w *Worker) method(ctx context.Context, c *events.Charge) (*events.PaymentM
 	return e.Event.Data.PaymentMethod, nil
 }
 
-// resumePayment goes on with a charge whose payment is known, by asking how it stands.
+// resumePayment goes on with a charge whose payment is known: it asks how the payment stands and takes the charge as far
+// as that allows.
 func (w *Worker) resumePayment(ctx context.Context, r request, p *guardedAPI, e eventlog.Entry) error {
-	_, err := w.lookAtPayment(ctx, r, p, e)
-	return err
-}
-
-// lookAtPayment asks how a charge's payment stands and takes the charge as far as that allows.
-func (w *Worker) lookAtPayment(ctx context.Context, r request, p *guardedAPI, e eventlog.Entry) (eventlog.Entry, error) {
 	payment, err := p.Payment(ctx, e.Event.Data.Charge.ProviderPaymentID)
 	if err != nil {
-		return e, lookUpFailed(err)
+		return lookUpFailed(err)
 	}
 	if payment.Status == events.PaymentRequiresConfirmation || payment.Status == events.PaymentRequiresMethod {
 		// Money may be taken next: what was decided meanwhile, a cancellation above all, is read from the leader.
 		e, err = w.log.LoadFromLeader(ctx, events.EntityCharge, e.Event.Subject)
 		if err != nil {
-			return e, fmt.Errorf("load charge: %w", err)
+			return fmt.Errorf("load charge: %w", err)
 		}
 	}
 	return w.advance(ctx, r, p, e, payment, "")
@@ -168,51 +164,66 @@ func lookUpFailed(err error) error {
 
 // advance takes a charge as far as its payment, seen a moment ago, allows: it confirms what waits for its confirm,
 // sends the buyer to authenticate where that is asked for, and records what came of it.
-func (w *Worker) advance(
-	ctx context.Context, r request, p *guardedAPI, e eventlog.Entry, payment events.Payment, methodID string,
-) (eventlog.Entry, error) {
+func (w *Worker) advance(ctx context.Context, r request, p *guardedAPI, e eventlog.Entry, payment events.Payment, methodID string) error {
 	c := e.Event.Data.Charge
-	if !c.Status.Final() && c.CheckoutID == "" && !c.ReportedByProvider {
-		open := payment.Status == events.PaymentRequiresConfirmation || wantsBuyer(c, payment)
-		if open && c.CancelRequestedAt != nil {
+	waits := payment.Status == events.PaymentRequiresConfirmation || wantsBuyer(c, payment)
+	ours := c.CheckoutID == "" && !c.ReportedByProvider // a page's payment is its buyer's to confirm
+	if waits && ours && !c.Status.Final() {
+		if c.CancelRequestedAt != nil {
 			return w.cancelPayment(ctx, r, p, e, false)
 		}
-		if open && methodID == "" {
+		if methodID == "" {
 			method, err := w.method(ctx, c)
 			if err != nil {
-				return e, err
+				return err
 			}
 			methodID = method.ProviderMethodID
 		}
-		if payment.Status == events.PaymentRequiresConfirmation {
-			// The one call that takes money. A crash right after leaves the charge processing: whoever takes it up asks
-			// for the payment first, and confirms only one that still waits for it.
-			confirmed, done, err := w.confirm(ctx, r, p, e, ConfirmRequest{MethodID: methodID}, "confirm")
-			if err != nil || done {
-				return e, err
-			}
-			payment = confirmed
+		confirmed, done, err := w.takeMoney(ctx, r, p, c, payment, methodID)
+		if err != nil || done {
+			return err
 		}
-		if wantsBuyer(c, payment) {
-			// The same payment once more, with the buyer present. A crash right after leaves it at the provider waiting
-			// for the buyer: asking shows requires_action and the page.
-			confirmed, done, err := w.confirm(ctx, r, p, e, ConfirmRequest{MethodID: methodID, ReturnURL: c.ReturnURL}, "authenticate")
-			if err != nil || done {
-				return e, err
-			}
-			payment = confirmed
-			if wantsBuyer(c, payment) { // asked the buyer, and was told to ask the buyer: there is no way on
-				return e, w.rejectCharge(ctx, r, c.ID, *payment.Failure)
-			}
-		}
+		payment = confirmed
 	}
 	if err := w.point("payment_settled"); err != nil {
-		return e, err
+		return err
 	}
 	// A crash right before leaves the outcome at the provider only; the request or settling asks for it.
-	e, _, err := w.observePayment(ctx, r, c, payment)
-	return e, err
+	_, _, err := w.observePayment(ctx, r, c, payment)
+	return err
 }
+
+// takeMoney confirms a payment: off session, and on session where the bank wants the buyer. done says that there is
+// nothing to record.
+func (w *Worker) takeMoney(
+	ctx context.Context, r request, p *guardedAPI, c *events.Charge, payment events.Payment, methodID string,
+) (now events.Payment, done bool, err error) {
+	if payment.Status == events.PaymentRequiresConfirmation {
+		// The one call that takes money. A crash right after leaves the charge processing: whoever takes it up asks for
+		// the payment first, and confirms only one that still waits for it.
+		payment, done, err = w.confirm(ctx, r, p, c, ConfirmRequest{MethodID: methodID}, stepConfirm)
+		if err != nil || done {
+			return payment, done, err
+		}
+	}
+	if !wantsBuyer(c, payment) {
+		return payment, false, nil
+	}
+	// The same payment once more, with the buyer present. A crash right after leaves it at the provider waiting for the
+	// buyer: asking shows requires_action and the page.
+	payment, done, err = w.confirm(ctx, r, p, c, ConfirmRequest{MethodID: methodID, ReturnURL: c.ReturnURL}, stepAuthenticate)
+	if err != nil || done || !wantsBuyer(c, payment) {
+		return payment, done, err
+	}
+	// Asked with the buyer present, the bank wants the buyer: there is no way on.
+	return payment, true, w.rejectCharge(ctx, r, c.ID, *payment.Failure)
+}
+
+// The steps of a charge that can take money, as its idempotency keys name them.
+const (
+	stepConfirm      = "confirm"
+	stepAuthenticate = "authenticate"
+)
 
 // wantsBuyer tells whether a payment was declined because the bank wants the buyer, who has a page to come back to.
 func wantsBuyer(c *events.Charge, payment events.Payment) bool {
@@ -222,14 +233,12 @@ func wantsBuyer(c *events.Charge, payment events.Payment) bool {
 
 // confirm sends one confirm. done says that there is nothing to record: the charge was put in doubt or rejected.
 func (w *Worker) confirm(
-	ctx context.Context, r request, p *guardedAPI, e eventlog.Entry, how ConfirmRequest, step string,
+	ctx context.Context, r request, p *guardedAPI, c *events.Charge, how ConfirmRequest, step string,
 ) (payment events.Payment, done bool, err error) {
-	c := e.Event.Data.Charge
 	payment, err = p.ConfirmPayment(ctx, w.key(c.ID, step), c.ProviderPaymentID, how)
 	if err == nil {
 		return payment, false, w.point(step + "_answered")
 	}
-	failed, _ := errors.AsType[*Error](err)
 	switch ClassOf(err) {
 	case InDoubt:
 		if ctx.Err() != nil {
@@ -240,24 +249,33 @@ func (w *Worker) confirm(
 		w.logRefusal(r, err)
 		return payment, true, updateErr
 	case Declined, Invalid:
-		// Perhaps it was confirmed or canceled before: how the payment stands says what the refusal means.
-		now, askErr := p.Payment(ctx, c.ProviderPaymentID)
-		if askErr != nil {
-			return now, false, lookUpFailed(askErr)
-		}
-		untried := now.Status == events.PaymentRequiresMethod && now.Failure == nil
-		if now.Status != events.PaymentRequiresConfirmation && !untried && !(step == "authenticate" && wantsBuyer(c, now)) {
-			return now, false, nil
-		}
-		w.logRefusal(r, err)
-		failure := events.NewFailure(events.FailureProviderRejected, "")
-		if failed != nil && failed.Class == Declined {
-			failure = events.NewFailure(failed.Code, failed.DeclineCode)
-		}
-		return now, true, w.rejectCharge(ctx, r, c.ID, failure)
+		return w.confirmRefused(ctx, r, p, c, step, err)
 	case Transient, Blocked:
 	}
 	return payment, false, err
+}
+
+// confirmRefused finds out what the refusal of a confirm means: perhaps the payment was confirmed or canceled before, and
+// then how it stands is the answer.
+func (w *Worker) confirmRefused(
+	ctx context.Context, r request, p *guardedAPI, c *events.Charge, step string, refusal error,
+) (now events.Payment, done bool, err error) {
+	now, err = p.Payment(ctx, c.ProviderPaymentID)
+	if err != nil {
+		return now, false, lookUpFailed(err)
+	}
+	unmoved := now.Status == events.PaymentRequiresConfirmation || // not confirmed
+		now.Status == events.PaymentRequiresMethod && now.Failure == nil || // not tried
+		step == stepAuthenticate && wantsBuyer(c, now) // not tried with the buyer
+	if !unmoved {
+		return now, false, nil
+	}
+	w.logRefusal(r, refusal)
+	failure := events.NewFailure(events.FailureProviderRejected, "")
+	if e, ok := errors.AsType[*Error](refusal); ok && e.Class == Declined {
+		failure = events.NewFailure(e.Code, e.DeclineCode)
+	}
+	return now, true, w.rejectCharge(ctx, r, c.ID, failure)
 }
 
 // observePayment records what a charge's payment shows. A crash right after leaves it recorded and the request open:
@@ -300,30 +318,29 @@ func (w *Worker) chargeCancelRequested(ctx context.Context, r request) error {
 	if c.ProviderPaymentID == "" {
 		return w.cancelUnmade(ctx, r, p, e)
 	}
-	_, err = w.cancelPayment(ctx, r, p, e, false)
-	return err
+	return w.cancelPayment(ctx, r, p, e, false)
 }
 
 // cancelPayment makes sure that a charge's payment can never be paid, and records how it then stands: it may have been
 // paid a moment before. A crash between the two leaves it canceled at the provider only; asking shows it.
-func (w *Worker) cancelPayment(ctx context.Context, r request, p *guardedAPI, e eventlog.Entry, abandoned bool) (eventlog.Entry, error) {
+func (w *Worker) cancelPayment(ctx context.Context, r request, p *guardedAPI, e eventlog.Entry, abandoned bool) error {
 	c := e.Event.Data.Charge
 	payment, err := p.CancelPayment(ctx, w.key(c.ID, "cancel", r.id()), c.ProviderPaymentID, abandoned)
 	if err != nil {
-		return e, err
+		return err
 	}
 	if err := w.point("payment_canceled"); err != nil {
-		return e, err
+		return err
 	}
-	e, _, err = w.observePayment(ctx, r, c, payment)
-	return e, err
+	_, _, err = w.observePayment(ctx, r, c, payment)
+	return err
 }
 
 // cancelUnmade cancels a charge whose payment is not known. A try that was never answered may have made one: it takes
 // no money, but it is canceled, so that nobody can confirm it by hand.
 func (w *Worker) cancelUnmade(ctx context.Context, r request, p *guardedAPI, e eventlog.Entry) error {
 	c := e.Event.Data.Charge
-	if err := w.cancelOrphan(ctx, r, p, c); err != nil {
+	if err := w.cancelOrphan(ctx, p, c); err != nil {
 		return err
 	}
 	// A crash right before leaves the charge open; the request comes again. Whoever is making the payment at this moment
@@ -333,7 +350,7 @@ func (w *Worker) cancelUnmade(ctx context.Context, r request, p *guardedAPI, e e
 }
 
 // cancelOrphan cancels the payment of a charge that does not know it, if there is one.
-func (w *Worker) cancelOrphan(ctx context.Context, r request, p *guardedAPI, c *events.Charge) error {
+func (w *Worker) cancelOrphan(ctx context.Context, p *guardedAPI, c *events.Charge) error {
 	a, err := w.findAccount(ctx, c.CustomerID, c.ProviderID)
 	if err != nil || a.Status != events.AccountLinked {
 		return err
@@ -374,11 +391,10 @@ func (w *Worker) chargeEnded(ctx context.Context, r request) error {
 		return nil
 	}
 	if c.ProviderPaymentID != "" {
-		_, err = w.cancelPayment(ctx, r, p, e, false)
-		return err
+		return w.cancelPayment(ctx, r, p, e, false)
 	}
 	if c.Status == events.ChargeStatusCanceled {
-		return w.cancelOrphan(ctx, r, p, c)
+		return w.cancelOrphan(ctx, p, c)
 	}
 	return nil
 }

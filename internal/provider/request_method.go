@@ -126,7 +126,7 @@ func (w *Worker) mirrorDefault(ctx context.Context, r request, p *guardedAPI, a 
 	key := w.key(newest.ID, "mirror", r.id())
 	err = p.SetDefaultMethod(ctx, key, a.ProviderCustomerID, newest.ProviderMethodID)
 	if refused(err) {
-		return nil //nolint:nilerr // it is gone, or its own request will say what is wrong
+		return nil // it is gone, or its own request will say what is wrong
 	}
 	return err
 }

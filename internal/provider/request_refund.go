@@ -2,6 +2,7 @@ package provider
 
 import (
 	"context"
+	"slices"
 
 	"github.com/paykit-go/paykit/internal/events"
 )
@@ -66,12 +67,7 @@ func withoutPayment(c *events.Charge) string {
 // madeRefund takes in all refunds that the provider has of a charge and tells whether the given one is among them.
 func (w *Worker) madeRefund(ctx context.Context, r request, p *guardedAPI, c *events.Charge, refundID string) (bool, error) {
 	ids, err := w.lookAtRefunds(ctx, r, p, c)
-	for _, id := range ids {
-		if id == refundID {
-			return true, err
-		}
-	}
-	return false, err
+	return slices.Contains(ids, refundID), err
 }
 
 // lookAtRefunds asks for all refunds of a charge, takes them in and gives their ids. A crash after any of them leaves

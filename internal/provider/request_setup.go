@@ -6,17 +6,16 @@ import (
 	"fmt"
 
 	"github.com/paykit-go/paykit/internal/events"
-	"github.com/paykit-go/paykit/internal/events/eventlog"
 )
 
-func (w *Worker) updateSetup(ctx context.Context, r request, id string, in events.SetupInput) (eventlog.Entry, error) {
-	e, _, err := w.log.Update(ctx, events.EntitySetup, id, func(last *events.Event) (*events.Event, error) {
+func (w *Worker) updateSetup(ctx context.Context, r request, id string, in events.SetupInput) error {
+	_, _, err := w.log.Update(ctx, events.EntitySetup, id, func(last *events.Event) (*events.Event, error) {
 		return events.DecideSetup(last, in, w.cause(r))
 	})
 	if err != nil {
-		return e, fmt.Errorf("update setup %s: %w", id, err)
+		return fmt.Errorf("update setup %s: %w", id, err)
 	}
-	return e, nil
+	return nil
 }
 
 // setupRequested makes the page on which a method is saved.
@@ -55,15 +54,13 @@ func (w *Worker) setupRequested(ctx context.Context, r request) error {
 		return err
 	}
 	// A crash right before leaves a page that nobody has the address of; the next try's key answers with it.
-	_, err = w.updateSetup(ctx, r, set.ID, events.SetupSessionObserved{Session: s})
-	return err
+	return w.updateSetup(ctx, r, set.ID, events.SetupSessionObserved{Session: s})
 }
 
 // rejectSetup ends a setup that can't be carried out. A crash right after leaves it ended and the request open: it
 // comes again and finds nothing to do.
 func (w *Worker) rejectSetup(ctx context.Context, r request, id, code string) error {
-	_, err := w.updateSetup(ctx, r, id, events.SetupRejected{Failure: events.NewFailure(code, "")})
-	return err
+	return w.updateSetup(ctx, r, id, events.SetupRejected{Failure: events.NewFailure(code, "")})
 }
 
 // setupRefreshRequested asks which method a completed page saved: its delivery did not say.
@@ -95,8 +92,7 @@ func (w *Worker) lookAtSetup(ctx context.Context, r request, p *guardedAPI, set 
 			return err
 		}
 	}
-	_, err = w.updateSetup(ctx, r, set.ID, events.SetupSessionObserved{Session: s})
-	return err
+	return w.updateSetup(ctx, r, set.ID, events.SetupSessionObserved{Session: s})
 }
 
 // observeMethod asks for a method and takes it in if a customer has it.

@@ -45,9 +45,9 @@ func (w *Worker) settle(ctx context.Context, r request) error {
 	case e.Event.Data.Charge != nil:
 		next, err = w.settleCharge(ctx, r, e)
 	case e.Event.Data.Checkout != nil:
-		next, err = w.settleCheckout(ctx, r, e)
+		err = w.settleCheckout(ctx, r, e)
 	case e.Event.Data.Setup != nil:
-		next, err = w.settleSetup(ctx, r, e)
+		err = w.settleSetup(ctx, r, e)
 	}
 	if errors.Is(err, errSettled) {
 		return nil
@@ -86,7 +86,8 @@ func (w *Worker) lookFailed(r request, err error, wait time.Duration) error {
 	return &again
 }
 
-// settleCharge looks at a charge: at its payment while that is open, then at its refunds.
+// settleCharge looks at a charge: at its payment while that is open, then at its refunds. It answers when the charge
+// must be looked at again at the latest, if there is such a time.
 func (w *Worker) settleCharge(ctx context.Context, r request, e eventlog.Entry) (time.Time, error) {
 	c := e.Event.Data.Charge
 	if chargeSettled(c) {
@@ -104,14 +105,14 @@ func (w *Worker) settleCharge(ctx context.Context, r request, e eventlog.Entry) 
 		return time.Time{}, nil // its request is still to be carried out
 	case c.Status == events.ChargeStatusRequiresAction && c.Action != nil && !w.cfg.Now().Before(c.Action.ExpiresAt):
 		// The buyer did not act in time. A payment made in the last moment wins: the answer shows it.
-		_, err = w.cancelPayment(ctx, r, p, e, true)
+		err = w.cancelPayment(ctx, r, p, e, true)
 	default:
 		w.doubts.note(c.ID, c.Status)
 		if c.Status == events.ChargeStatusInDoubt && w.cfg.Now().Sub(r.event.Time) > doubtAlarm {
 			w.cfg.Logger.Error().Str("entity_id", c.ID).Str("customer_id", c.CustomerID).Str("payment", c.ProviderPaymentID).
 				Int("attempt", r.attempt).Msg("charge in doubt for more than a day")
 		}
-		_, err = w.lookAtPayment(ctx, r, p, e)
+		err = w.resumePayment(ctx, r, p, e)
 	}
 	if err != nil {
 		return time.Time{}, err
@@ -136,41 +137,41 @@ func chargeSettled(c *events.Charge) bool {
 }
 
 // settleCheckout looks at a checkout's page until it is final, and at its payment until its charge has succeeded.
-func (w *Worker) settleCheckout(ctx context.Context, r request, e eventlog.Entry) (time.Time, error) {
+func (w *Worker) settleCheckout(ctx context.Context, r request, e eventlog.Entry) error {
 	c := e.Event.Data.Checkout
 	if c.Status.Final() && c.Status != events.StateCompleted {
-		return time.Time{}, errSettled
+		return errSettled
 	}
 	if c.Status == events.StateCompleted {
 		done, err := w.checkoutPaid(ctx, c)
 		if done || err != nil {
-			return time.Time{}, errors.Join(err, settledIf(done))
+			return errors.Join(err, settledIf(done))
 		}
 	}
 	p, err := w.provider(c.ProviderID)
 	if err != nil {
-		return time.Time{}, err
+		return err
 	}
 	if c.ProviderSessionID == "" {
-		return time.Time{}, nil
+		return nil
 	}
 	s, err := p.Session(ctx, c.ProviderSessionID)
 	if err != nil {
-		return time.Time{}, err
+		return err
 	}
 	e, err = w.updateCheckout(ctx, r, c.ID, events.CheckoutObserved{Session: s})
 	if err != nil {
-		return time.Time{}, err
+		return err
 	}
 	c = e.Event.Data.Checkout
 	if err := w.observeCheckoutPayment(ctx, r, p, c, s); err != nil {
-		return time.Time{}, err
+		return err
 	}
 	if c.Status != events.StateCompleted {
-		return time.Time{}, settledIf(c.Status.Final())
+		return settledIf(c.Status.Final())
 	}
 	done, err := w.checkoutPaid(ctx, c)
-	return time.Time{}, errors.Join(err, settledIf(done || s.Status == events.SessionComplete && s.PaymentID == ""))
+	return errors.Join(err, settledIf(done || s.Status == events.SessionComplete && s.PaymentID == ""))
 }
 
 func settledIf(done bool) error {
@@ -193,24 +194,24 @@ func (w *Worker) checkoutPaid(ctx context.Context, c *events.Checkout) (bool, er
 }
 
 // settleSetup looks at a setup's page until it is final.
-func (w *Worker) settleSetup(ctx context.Context, r request, e eventlog.Entry) (time.Time, error) {
+func (w *Worker) settleSetup(ctx context.Context, r request, e eventlog.Entry) error {
 	set := e.Event.Data.Setup
 	if set.Status.Final() {
-		return time.Time{}, errSettled
+		return errSettled
 	}
 	p, err := w.provider(set.ProviderID)
 	if err != nil {
-		return time.Time{}, err
+		return err
 	}
 	if set.ProviderSessionID == "" {
-		return time.Time{}, nil
+		return nil
 	}
 	if err := w.lookAtSetup(ctx, r, p, set); err != nil {
-		return time.Time{}, err
+		return err
 	}
 	e, err = w.subject(ctx, r)
 	if err != nil {
-		return time.Time{}, err
+		return err
 	}
-	return time.Time{}, settledIf(e.Event.Data.Setup.Status.Final())
+	return settledIf(e.Event.Data.Setup.Status.Final())
 }

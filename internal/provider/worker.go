@@ -66,6 +66,8 @@ type Worker struct {
 	doubtLook time.Duration // after which a charge in doubt is first asked about
 	firstLook time.Duration // the same for anything else that is open
 
+	retryFirst time.Duration // the delay after a first failed try
+
 	// What only tests set: reached is told where the work on a request is, and an error stops it there as a kill would;
 	// concluded is told what became of each try.
 	reached   func(point string) error
@@ -86,7 +88,7 @@ func NewWorker(log *eventlog.Log, providers map[string]API, cfg WorkerConfig) *W
 		applier: NewApplier(log, ApplierConfig{
 			Source: SourceWorker, Logger: cfg.Logger, Now: cfg.Now, Registerer: cfg.Registerer,
 		}),
-		doubts: doubts{gauge: metrics.inDoubt}, doubtLook: firstLookInDoubt, firstLook: firstLook,
+		doubts: doubts{gauge: metrics.inDoubt}, doubtLook: firstLookInDoubt, firstLook: firstLook, retryFirst: firstRetry,
 	}
 	w.carry = w.requests()
 	for id, api := range providers {
@@ -322,7 +324,7 @@ func (w *Worker) conclude(ctx context.Context, r request, err error, took time.D
 	case !ok:
 		outcome("retry")
 		fields(log.Warn()).Err(err).Msg("tried again later")
-		return eventlog.Retry(backoff(firstRetry, r.attempt, longestRetry))
+		return eventlog.Retry(backoff(w.retryFirst, r.attempt, longestRetry))
 	case pe.Class == Invalid || pe.Class == Declined:
 		outcome("dead")
 		fields(log.Error()).Err(err).Msg("dead letter")
@@ -334,7 +336,7 @@ func (w *Worker) conclude(ctx context.Context, r request, err error, took time.D
 	}
 	outcome("retry")
 	fields(log.Warn()).Err(err).Msg("tried again later")
-	return eventlog.Retry(max(jitter(pe.RetryAfter), backoff(firstRetry, r.attempt, longestRetry)))
+	return eventlog.Retry(max(jitter(pe.RetryAfter), backoff(w.retryFirst, r.attempt, longestRetry)))
 }
 
 // bury sets a request aside. A crash between the dead letter and the acknowledgement brings the request once more and
@@ -354,7 +356,7 @@ func (w *Worker) bury(ctx context.Context, m eventlog.Message, consumer eventlog
 	}
 	if err := w.log.Bury(ctx, d); err != nil {
 		w.cfg.Logger.Warn().Err(err).Uint64("stream_seq", m.Sequence).Msg("dead letter not stored")
-		return eventlog.Retry(backoff(firstRetry, m.Attempt, longestRetry))
+		return eventlog.Retry(backoff(w.retryFirst, m.Attempt, longestRetry))
 	}
 	w.metrics.dead.WithLabelValues(typ).Inc()
 	return eventlog.Done()

@@ -198,7 +198,7 @@ func TestChargeSurvivesKills(t *testing.T) {
 			w := newWorld(t)
 			p := w.buyer(tt.card)
 			e := p.charge(tt.returnURL)
-			w.runUntil(tt.point, 1)
+			w.runUntil(tt.point)
 			w.start()
 			c := w.untilCharge(e.Event.Subject, tt.want)
 			if tt.want == events.ChargeStatusSucceeded {
@@ -223,7 +223,7 @@ func TestChargeSurvivesForgottenKeys(t *testing.T) {
 			w := newWorld(t)
 			p := w.buyer("pm_card_visa")
 			e := p.charge("")
-			w.runUntil(point, 1)
+			w.runUntil(point)
 			w.control("/_sandbox/clock/advance", `{"by":"30h"}`)
 			w.advance(30 * time.Hour)
 			w.start()
@@ -308,7 +308,7 @@ func TestChargeCanceledWhileUnderWay(t *testing.T) {
 			w := newWorld(t)
 			p := w.buyer("pm_card_visa")
 			e := p.charge("")
-			w.runUntil(point, 1)
+			w.runUntil(point)
 			p.updateCharge(e.Event.Subject, events.CancelCharge{})
 			w.start()
 			c := w.until(events.EntityCharge, e.Event.Subject, func(e *events.Event) bool { return e.Data.Charge.Status.Final() }).Data.Charge

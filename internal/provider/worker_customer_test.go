@@ -141,7 +141,7 @@ func TestMethodChangesSurviveKills(t *testing.T) {
 			w := newWorld(t)
 			p := w.buyer("pm_card_visa")
 			p.updateMethod(p.meth, tt.in)
-			w.runUntil(tt.point, 1)
+			w.runUntil(tt.point)
 			w.start()
 			w.until(events.EntityPaymentMethod, p.meth, func(e *events.Event) bool { return tt.want(e.Data.PaymentMethod) })
 		})
@@ -189,7 +189,7 @@ func TestDeletedCustomerIsErased(t *testing.T) {
 			}
 			p.delete()
 			if point != "" {
-				w.runUntil(point, 1)
+				w.runUntil(point)
 			}
 			w.start()
 			w.until(events.EntityProviderAccount, p.account(), func(e *events.Event) bool {

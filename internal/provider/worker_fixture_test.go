@@ -122,7 +122,7 @@ func (w *world) worker() *provider.Worker {
 		Webhooks: map[string]provider.Webhooks{stripeID: &stripe.Webhooks{}},
 		Logger:   zerolog.New(w.logs), Now: w.now, Registerer: w.metrics,
 	})
-	worker.LookAfter(100*time.Millisecond, 300*time.Millisecond)
+	worker.LookAfter(100*time.Millisecond, 300*time.Millisecond, 50*time.Millisecond)
 	return worker
 }
 
@@ -148,15 +148,14 @@ func (w *world) start() (stop func()) {
 	return w.run(w.worker())
 }
 
-// runUntil runs a worker that is killed at the n-th time that it reaches a point.
-func (w *world) runUntil(point string, nth int) {
+// runUntil runs a worker that is killed when it reaches a point.
+func (w *world) runUntil(point string) {
 	w.t.Helper()
 	worker := w.worker()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
 	defer cancel()
-	var seen atomic.Int64
 	worker.StopAt(func(p string) error {
-		if p == point && seen.Add(1) == int64(nth) {
+		if p == point {
 			cancel()
 		}
 		if ctx.Err() != nil {
@@ -336,9 +335,9 @@ func (p *person) charge(returnURL string) eventlog.Entry {
 	})
 }
 
-func (p *person) updateCharge(id string, in events.ChargeInput) eventlog.Entry {
+func (p *person) updateCharge(id string, in events.ChargeInput) {
 	p.w.t.Helper()
-	return p.w.append(events.EntityCharge, id, p.ref, func(last *events.Event, c events.Cause) (*events.Event, error) {
+	p.w.append(events.EntityCharge, id, p.ref, func(last *events.Event, c events.Cause) (*events.Event, error) {
 		return events.DecideCharge(last, in, c)
 	})
 }
@@ -371,9 +370,9 @@ func (p *person) updateMethod(id string, in events.PaymentMethodInput) eventlog.
 	})
 }
 
-func (p *person) delete() eventlog.Entry {
+func (p *person) delete() {
 	p.w.t.Helper()
-	return p.w.append(events.EntityCustomer, p.ref.ID, p.ref, func(last *events.Event, c events.Cause) (*events.Event, error) {
+	p.w.append(events.EntityCustomer, p.ref.ID, p.ref, func(last *events.Event, c events.Cause) (*events.Event, error) {
 		rev := uint64(0)
 		if r, err := p.w.log.Profile(p.w.t.Context(), p.ref.ID); err == nil {
 			rev = r.Sequence

@@ -78,7 +78,7 @@ func TestRefundSurvivesKillsAndForgottenKeys(t *testing.T) {
 			c := p.paid()
 			stop()
 			id := p.refund(c.ID, "one", 1000)
-			w.runUntil("refund_created", 1)
+			w.runUntil("refund_created")
 			w.control("/_sandbox/clock/advance", `{"by":"`+age.String()+`"}`)
 			w.advance(age)
 			w.start()

@@ -61,7 +61,7 @@ func TestCheckoutSurvivesKills(t *testing.T) {
 				w := newWorld(t)
 				p := w.person()
 				id := p.checkout().Event.Subject
-				w.runUntil(point, 1)
+				w.runUntil(point)
 				w.control("/_sandbox/clock/advance", `{"by":"`+age.String()+`"}`)
 				w.advance(age)
 				w.start()
@@ -122,7 +122,7 @@ func TestCheckoutExpires(t *testing.T) {
 		w := newWorld(t)
 		p := w.person()
 		id := p.checkout().Event.Subject
-		w.runUntil("session_created", 1)
+		w.runUntil("session_created")
 		expire(p, id)
 		w.start()
 		c := w.until(events.EntityCheckout, id, checkoutIs(events.StateExpired)).Data.Checkout
@@ -205,7 +205,7 @@ func TestSetupIsMadeAndSettled(t *testing.T) {
 			p := w.person()
 			worker := w.worker()
 			if asked {
-				worker.LookAfter(time.Hour, time.Hour) // so that only the request can do it
+				worker.LookAfter(time.Hour, time.Hour, time.Second) // so that only the request can do it
 			}
 			w.run(worker)
 			id := p.setup().Event.Subject
