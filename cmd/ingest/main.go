@@ -26,7 +26,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if err != nil {
 		return &daemon.UsageError{Err: err}
 	}
-	return daemon.Process(ctx, "ingest", c.NATS, c.Logging.Logger(stderr, "ingest"), c.HTTPAddr, daemon.Ingest{
+	return daemon.Process(ctx, "ingest", c.NATS, c.Logger(stderr, "ingest"), c.HTTPAddr, daemon.Ingest{
 		Secrets: secrets, DefaultCurrency: c.DefaultCurrency,
 	})
 }

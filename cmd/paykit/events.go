@@ -245,7 +245,7 @@ func (a *app) startAt(n int) (uint64, error) {
 	if last == 0 {
 		return 0, nil
 	}
-	if span := uint64(max(n, 1)); last >= span { //nolint:gosec // G115: at least 1
+	if span := uint64(max(n, 1)); last >= span {
 		return last - span + 1, nil
 	}
 	return 1, nil

@@ -83,7 +83,7 @@ func await(ts *testscript.TestScript, _ bool, args []string) {
 func retry(ts *testscript.TestScript, _ bool, args []string) {
 	want := regexp.MustCompile(args[0])
 	var out string
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) { //nolint:forbidigo // asks again
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		err := ts.Exec(args[1], args[2:]...)
 		if out = ts.ReadFile("stdout"); err == nil && want.MatchString(out) {
 			return
@@ -115,7 +115,7 @@ func readme(ts *testscript.TestScript, _ bool, _ []string) {
 	}
 	for i, s := range list {
 		var got string
-		for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(100 * time.Millisecond) { //nolint:forbidigo // webhooks take their time
+		for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(100 * time.Millisecond) {
 			got = shell(ts, s.command)
 			if normal(got) == normal(s.output) {
 				break

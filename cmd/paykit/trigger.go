@@ -50,7 +50,9 @@ func (s sandboxAt) post(ctx context.Context, path string, in any) error {
 		return nil
 	}
 	var refusal struct {
-		Error struct{ Message string } `json:"error"`
+		Error struct {
+			Message string `json:"message"`
+		} `json:"error"`
 	}
 	if json.Unmarshal(answer, &refusal) == nil && refusal.Error.Message != "" {
 		return fmt.Errorf("sandbox: %s (status %d)", refusal.Error.Message, res.StatusCode)

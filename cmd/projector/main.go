@@ -22,5 +22,5 @@ func run(ctx context.Context, args []string, _ func(string) string, stdout, stde
 	if err := daemon.Parse(&c, "projector", "Folds the log into views and answers queries. Needs PAYKIT_DATA_DIR.", args, stdout, stderr); err != nil {
 		return err
 	}
-	return daemon.Process(ctx, "projector", c.NATS, c.Logging.Logger(stderr, "projector"), c.HTTPAddr, daemon.Projector{DataDir: c.DataDir})
+	return daemon.Process(ctx, "projector", c.NATS, c.Logger(stderr, "projector"), c.HTTPAddr, daemon.Projector{DataDir: c.DataDir})
 }

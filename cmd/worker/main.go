@@ -27,5 +27,5 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return &daemon.UsageError{Err: err}
 	}
 	c.Key = key
-	return daemon.Process(ctx, "worker", c.NATS, c.Logging.Logger(stderr, "worker"), c.HTTPAddr, daemon.Worker{Stripe: c.StripeAPI})
+	return daemon.Process(ctx, "worker", c.NATS, c.Logger(stderr, "worker"), c.HTTPAddr, daemon.Worker{Stripe: c.StripeAPI})
 }

@@ -1,12 +1,12 @@
 package daemon
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/url"
 	"os"
 	"strings"
 	"unicode"
@@ -101,9 +101,9 @@ func WebhookSecrets(getenv func(string) string) ([]string, error) {
 var errPortTaken = errors.New("is taken")
 
 // Listen opens a TCP address. flag is named in the error when another program has the port.
-func Listen(addr, flag string) (net.Listener, error) {
+func Listen(ctx context.Context, addr, flag string) (net.Listener, error) {
 	var lc net.ListenConfig
-	l, err := lc.Listen(background(), "tcp", addr)
+	l, err := lc.Listen(ctx, "tcp", addr)
 	if err != nil {
 		if strings.Contains(err.Error(), "address already in use") {
 			return nil, fmt.Errorf("address %s %w by another program: stop it, or choose another with %s", addr, errPortTaken, flag)
@@ -111,15 +111,4 @@ func Listen(addr, flag string) (net.Listener, error) {
 		return nil, fmt.Errorf("listen on %s: %w (change it with %s)", addr, err, flag)
 	}
 	return l, nil
-}
-
-// loopback tells whether a URL leads to this machine.
-func loopback(raw string) bool {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return false
-	}
-	host := u.Hostname()
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

@@ -28,7 +28,7 @@ const shutdownBound = 7500 * time.Millisecond
 
 // Main runs a program until it ends or a signal asks it to, and exits: 0 good, 1 failed, 2 usage.
 func Main(name string, run Run) {
-	ctx, stop := signal.NotifyContext(background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, func() {
 		stop() // a second Ctrl-C ends at once
 		time.AfterFunc(shutdownBound, func() {

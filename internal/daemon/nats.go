@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -110,6 +109,3 @@ func Drain(nc *nats.Conn) {
 		nc.Close()
 	}
 }
-
-// background is the context of work that starts before there is one to inherit.
-func background() context.Context { return context.Background() }

@@ -44,7 +44,7 @@ type Part interface {
 // Process runs one part as a process of its own: connect, check the streams, serve, and on the way out stop in reverse
 // order.
 func Process(ctx context.Context, name string, n NATS, log zerolog.Logger, httpAddr string, part Part) error {
-	l, err := Listen(httpAddr, "--http-addr")
+	l, err := Listen(ctx, httpAddr, "--http-addr")
 	if err != nil {
 		return err
 	}

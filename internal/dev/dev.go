@@ -63,7 +63,7 @@ func Run(ctx context.Context, c Config, ready func(Addresses)) (err error) {
 	if err := os.MkdirAll(a.DataDir, 0o700); err != nil {
 		return fmt.Errorf("data folder: %w", err)
 	}
-	httpListener, err := daemon.Listen(address(c.HTTPPort), "--http-port")
+	httpListener, err := daemon.Listen(ctx, address(c.HTTPPort), "--http-port")
 	if err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func Run(ctx context.Context, c Config, ready func(Addresses)) (err error) {
 	}
 	a.WebhookSecret = secrets[0]
 
-	ns, err := startNATS(c.NATSPort, filepath.Join(a.DataDir, "nats"), c.Logger)
+	ns, err := startNATS(ctx, c.NATSPort, filepath.Join(a.DataDir, "nats"), c.Logger)
 	if err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func Run(ctx context.Context, c Config, ready func(Addresses)) (err error) {
 	sandboxCtx, stopSandbox := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopSandbox()
 	if c.StripeKey == "" {
-		sb, err := startSandbox(c, a)
+		sb, err := startSandbox(ctx, c, a)
 		if err != nil {
 			return err
 		}
@@ -165,12 +165,12 @@ func runParts(ctx context.Context, c Config, a Addresses, ns *server.Server, l n
 }
 
 // startNATS embeds a broker that syncs every write to disk before it acknowledges it.
-func startNATS(port int, dir string, log zerolog.Logger) (*server.Server, error) {
+func startNATS(ctx context.Context, port int, dir string, log zerolog.Logger) (*server.Server, error) {
 	if port == 0 {
 		port = server.RANDOM_PORT
 	} else {
 		// The server itself would only log that the port is taken.
-		l, err := daemon.Listen(address(port), "--nats-port")
+		l, err := daemon.Listen(ctx, address(port), "--nats-port")
 		if err != nil {
 			return nil, err
 		}

@@ -24,8 +24,8 @@ type Sandbox struct {
 func randomText() string { return rand.Text() }
 
 // startSandbox opens the sandbox and wires its webhooks to ingest.
-func startSandbox(c Config, a Addresses) (*Sandbox, error) {
-	sb, err := NewSandbox(SandboxConfig{Port: c.SandboxPort, Flag: "--sandbox-port", Config: sandbox.Config{Logger: c.Logger.With().Str("service", "sandbox").Logger()}})
+func startSandbox(ctx context.Context, c Config, a Addresses) (*Sandbox, error) {
+	sb, err := NewSandbox(ctx, SandboxConfig{Port: c.SandboxPort, Flag: "--sandbox-port", Config: sandbox.Config{Logger: c.Logger.With().Str("service", "sandbox").Logger()}})
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +45,7 @@ type SandboxConfig struct {
 }
 
 // NewSandbox opens a sandbox, on loopback unless told otherwise. It answers once Run is called.
-func NewSandbox(c SandboxConfig) (*Sandbox, error) {
+func NewSandbox(ctx context.Context, c SandboxConfig) (*Sandbox, error) {
 	if c.Host == "" {
 		c.Host = "127.0.0.1"
 	}

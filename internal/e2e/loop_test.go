@@ -43,7 +43,7 @@ func TestLoop(t *testing.T) {
 		t.Fatalf("pay: %d %s", status, body)
 	}
 	var method paykit.PaymentMethod
-	eventually(t, "the method is saved", 20*time.Second, func() bool {
+	eventually(t, "the method is saved", func() bool {
 		list, err := pk.PaymentMethod.List(t.Context(), paykit.PaymentMethodList{CustomerID: customer.ID})
 		if err == nil && len(list.Items) == 1 {
 			method = list.Items[0]
@@ -89,7 +89,7 @@ func TestLoop(t *testing.T) {
 func checkoutCharge(t *testing.T, pk *paykit.Client, checkoutID string) string {
 	t.Helper()
 	var id string
-	eventually(t, "the checkout is completed", 20*time.Second, func() bool {
+	eventually(t, "the checkout is completed", func() bool {
 		c, err := pk.Checkout.Get(t.Context(), checkoutID)
 		if err == nil {
 			id = c.ChargeID
@@ -153,7 +153,7 @@ func TestKilledWorker(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the confirm is executed", 20*time.Second, func() bool { return s.captures(charge.ID) == 1 })
+	eventually(t, "the confirm is executed", func() bool { return s.captures(charge.ID) == 1 })
 	s.wk.kill()
 	s.startWorker()
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)

@@ -32,7 +32,7 @@ var built = sync.OnceValue(func() programs { //nolint:gochecknoglobals // built 
 		return programs{err: err}
 	}
 	for _, target := range []string{"../../cmd/...", "github.com/nats-io/nats-server/v2"} {
-		out, err := exec.Command("go", "build", "-o", dir+"/", target).CombinedOutput() //nolint:noctx,gosec // the go command, our own arguments
+		out, err := exec.Command("go", "build", "-o", dir+"/", target).CombinedOutput() //nolint:gosec // the go command, our own arguments
 		if err != nil {
 			return programs{dir: dir, err: fmt.Errorf("go build %s: %w\n%s", target, err, out)}
 		}
@@ -140,8 +140,9 @@ func (p *process) status(bound time.Duration) int {
 }
 
 // eventually tries until ok, with a bound.
-func eventually(t testing.TB, what string, bound time.Duration, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
+	const bound = 20 * time.Second
 	ctx, cancel := context.WithTimeout(t.Context(), bound)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -158,7 +159,7 @@ func eventually(t testing.TB, what string, bound time.Duration, ok func() bool) 
 // awaitHTTP waits until url answers 200; it fails at once if the process ends.
 func (p *process) awaitHTTP(url string) {
 	p.t.Helper()
-	eventually(p.t, p.name+" at "+url, 20*time.Second, func() bool {
+	eventually(p.t, p.name+" at "+url, func() bool {
 		select {
 		case <-p.done:
 			p.t.Fatalf("%s ended: %v\n%s", p.name, p.err, p.out)

@@ -87,7 +87,7 @@ func TestHealthAndStop(t *testing.T) {
 	}
 	s.nats.kill()
 	for name, url := range map[string]string{"ingest": s.ingest, "worker": s.worker, "projector": s.views} {
-		eventually(t, name+" is not ready without NATS", 20*time.Second, func() bool {
+		eventually(t, name+" is not ready without NATS", func() bool {
 			status, body := get(t, url+"/readyz")
 			return status == http.StatusServiceUnavailable && strings.Contains(body, "nats")
 		})

@@ -16,7 +16,7 @@ import (
 const (
 	card4242       = "4242424242424242"
 	cardFailsLater = "4000000000000341"
-	webhookSecret  = "whsec_e2e"
+	webhookSecret  = "whsec_e2e" //nolint:gosec // G101: of a sandbox in this test
 )
 
 // system is PayKit as it runs on servers: a NATS server, the sandbox and the three processes.
@@ -48,7 +48,7 @@ func newSystem(t *testing.T) *system {
 		t.Fatal(err)
 	}
 	s.nats = start(t, nil, "nats-server", "-c", conf)
-	eventually(t, "provisioned", 20*time.Second, func() bool {
+	eventually(t, "provisioned", func() bool {
 		p := start(t, s.env(), "paykit", "provision")
 		return p.status(20*time.Second) == 0
 	})
@@ -79,7 +79,9 @@ func (s *system) addWebhook(url string) string {
 	s.t.Helper()
 	status, body := post(s.t, s.sandbox+"/v1/webhook_endpoints", "url="+url+"&enabled_events[]=*",
 		"Authorization", "Bearer sk_test_e2e", "Content-Type", "application/x-www-form-urlencoded")
-	var endpoint struct{ Secret string }
+	var endpoint struct {
+		Secret string `json:"secret"`
+	}
 	if err := json.Unmarshal([]byte(body), &endpoint); err != nil || status != 200 || endpoint.Secret == "" {
 		s.t.Fatalf("webhook endpoint: %d %s", status, body)
 	}
@@ -116,7 +118,7 @@ func (s *system) saved(pk *paykit.Client, reference, card string) (customerID, m
 	if status, body := s.pay(setup.ProviderSessionID, card); status != 200 {
 		s.t.Fatalf("setup: %d %s", status, body)
 	}
-	eventually(s.t, "the card is saved", 20*time.Second, func() bool {
+	eventually(s.t, "the card is saved", func() bool {
 		list, err := pk.PaymentMethod.List(s.t.Context(), paykit.PaymentMethodList{CustomerID: customer.ID})
 		if err == nil && len(list.Items) == 1 {
 			methodID = list.Items[0].ID
@@ -128,18 +130,20 @@ func (s *system) saved(pk *paykit.Client, reference, card string) (customerID, m
 
 // ledgerPayment is one payment in the sandbox's books.
 type ledgerPayment struct {
-	ID             string
-	Amount         int64
-	Status         string
-	Captures       int
-	AmountRefunded int64
-	Metadata       map[string]string
+	ID             string            `json:"id"`
+	Amount         int64             `json:"amount"`
+	Status         string            `json:"status"`
+	Captures       int               `json:"captures"`
+	AmountRefunded int64             `json:"amountRefunded"`
+	Metadata       map[string]string `json:"metadata"`
 }
 
 func (s *system) ledger() []ledgerPayment {
 	s.t.Helper()
 	_, body := get(s.t, s.sandbox+"/_sandbox/ledger")
-	var l struct{ Payments []ledgerPayment }
+	var l struct {
+		Payments []ledgerPayment `json:"payments"`
+	}
 	if err := json.Unmarshal([]byte(body), &l); err != nil {
 		s.t.Fatalf("ledger: %v: %s", err, body)
 	}
@@ -162,9 +166,9 @@ func port(url string) string { return url[strings.LastIndexByte(url, ':')+1:] }
 
 // digest is what `paykit rebuild` prints.
 type digest struct {
-	Digest   string
-	Sequence uint64
-	Rows     map[string]int
+	Digest   string         `json:"digest"`
+	Sequence uint64         `json:"sequence"`
+	Rows     map[string]int `json:"rows"`
 }
 
 // rebuild builds the views anew in a folder of their own.

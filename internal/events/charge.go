@@ -56,7 +56,7 @@ func (s ChargeStatus) reaches(to ChargeStatus) bool {
 }
 
 // Charge is a charge's snapshot.
-type Charge struct {
+type Charge struct { //nolint:recvcheck // deciding works on copies, asking on the snapshot itself
 	Base
 	Amount                 int64             `json:"amount"`         // minor units
 	AmountRefunded         int64             `json:"amountRefunded"` // minor units, the sum of the succeeded refunds

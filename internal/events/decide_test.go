@@ -141,94 +141,133 @@ func TestChargeHistories(t *testing.T) {
 		status events.ChargeStatus
 	}{
 		{
-			"two steps", []events.ChargeInput{create, payment(events.PaymentRequiresConfirmation), payment(events.PaymentSucceeded)},
-			[]events.Type{"charge.requested", "charge.processing", "charge.succeeded"}, "succeeded",
+			"two steps",
+			[]events.ChargeInput{create, payment(events.PaymentRequiresConfirmation), payment(events.PaymentSucceeded)},
+			[]events.Type{"charge.requested", "charge.processing", "charge.succeeded"},
+			"succeeded",
 		},
 		{
-			"every report twice", []events.ChargeInput{
+			"every report twice",
+			[]events.ChargeInput{
 				create, create, payment(events.PaymentRequiresConfirmation), payment(events.PaymentRequiresConfirmation),
 				payment(events.PaymentSucceeded), payment(events.PaymentSucceeded),
 			},
-			[]events.Type{"charge.requested", "charge.processing", "charge.succeeded"}, "succeeded",
+			[]events.Type{"charge.requested", "charge.processing", "charge.succeeded"},
+			"succeeded",
 		},
 		{
-			"webhook before the answer", []events.ChargeInput{create, payment(events.PaymentSucceeded), payment(events.PaymentRequiresConfirmation), payment(events.PaymentProcessing)},
-			[]events.Type{"charge.requested", "charge.succeeded"}, "succeeded",
+			"webhook before the answer",
+			[]events.ChargeInput{create, payment(events.PaymentSucceeded), payment(events.PaymentRequiresConfirmation), payment(events.PaymentProcessing)},
+			[]events.Type{"charge.requested", "charge.succeeded"},
+			"succeeded",
 		},
 		{
-			"declined", []events.ChargeInput{create, payment(events.PaymentRequiresConfirmation), declined("card_declined", "generic_decline"), payment(events.PaymentCanceled)},
-			[]events.Type{"charge.requested", "charge.processing", "charge.failed"}, "failed",
+			"declined",
+			[]events.ChargeInput{create, payment(events.PaymentRequiresConfirmation), declined("card_declined", "generic_decline"), payment(events.PaymentCanceled)},
+			[]events.Type{"charge.requested", "charge.processing", "charge.failed"},
+			"failed",
 		},
 		{
-			"declined and yet paid", []events.ChargeInput{create, declined("card_declined", ""), payment(events.PaymentSucceeded)},
-			[]events.Type{"charge.requested", "charge.failed", "charge.succeeded"}, "succeeded",
+			"declined and yet paid",
+			[]events.ChargeInput{create, declined("card_declined", ""), payment(events.PaymentSucceeded)},
+			[]events.Type{"charge.requested", "charge.failed", "charge.succeeded"},
+			"succeeded",
 		},
 		{
-			"authentication without a way back", []events.ChargeInput{create, payment(events.PaymentRequiresConfirmation), declined("authentication_required", "")},
-			[]events.Type{"charge.requested", "charge.processing", "charge.failed"}, "failed",
+			"authentication without a way back",
+			[]events.ChargeInput{create, payment(events.PaymentRequiresConfirmation), declined("authentication_required", "")},
+			[]events.Type{"charge.requested", "charge.processing", "charge.failed"},
+			"failed",
 		},
 		{
-			"authentication with a way back", []events.ChargeInput{
+			"authentication with a way back",
+			[]events.ChargeInput{
 				back, payment(events.PaymentRequiresConfirmation), declined("authentication_required", ""), action("https://bank"), action("https://bank"),
 				declined("authentication_required", ""), payment(events.PaymentSucceeded),
 			},
-			[]events.Type{"charge.requested", "charge.processing", "charge.requires_action", "charge.succeeded"}, "succeeded",
+			[]events.Type{"charge.requested", "charge.processing", "charge.requires_action", "charge.succeeded"},
+			"succeeded",
 		},
 		{
-			"authentication failed", []events.ChargeInput{back, action("https://bank"), declined("payment_intent_authentication_failure", "")},
-			[]events.Type{"charge.requested", "charge.requires_action", "charge.failed"}, "failed",
+			"authentication failed",
+			[]events.ChargeInput{back, action("https://bank"), declined("payment_intent_authentication_failure", "")},
+			[]events.Type{"charge.requested", "charge.requires_action", "charge.failed"},
+			"failed",
 		},
 		{
-			"action expired", []events.ChargeInput{back, action("https://bank"), abandoned},
-			[]events.Type{"charge.requested", "charge.requires_action", "charge.canceled"}, "canceled",
+			"action expired",
+			[]events.ChargeInput{back, action("https://bank"), abandoned},
+			[]events.Type{"charge.requested", "charge.requires_action", "charge.canceled"},
+			"canceled",
 		},
 		{
-			"unanswered, then settled", []events.ChargeInput{create, payment(events.PaymentRequiresConfirmation), events.ConfirmUnanswered{}, payment(events.PaymentProcessing), payment(events.PaymentSucceeded)},
-			[]events.Type{"charge.requested", "charge.processing", "charge.in_doubt", "charge.succeeded"}, "succeeded",
+			"unanswered, then settled",
+			[]events.ChargeInput{create, payment(events.PaymentRequiresConfirmation), events.ConfirmUnanswered{}, payment(events.PaymentProcessing), payment(events.PaymentSucceeded)},
+			[]events.Type{"charge.requested", "charge.processing", "charge.in_doubt", "charge.succeeded"},
+			"succeeded",
 		},
 		{
-			"in doubt and action change places", []events.ChargeInput{back, events.ConfirmUnanswered{}, action("https://bank"), events.ConfirmUnanswered{}},
-			[]events.Type{"charge.requested", "charge.in_doubt", "charge.requires_action", "charge.in_doubt"}, "in_doubt",
+			"in doubt and action change places",
+			[]events.ChargeInput{back, events.ConfirmUnanswered{}, action("https://bank"), events.ConfirmUnanswered{}},
+			[]events.Type{"charge.requested", "charge.in_doubt", "charge.requires_action", "charge.in_doubt"},
+			"in_doubt",
 		},
 		{
-			"a doubt after the end is none", []events.ChargeInput{create, payment(events.PaymentSucceeded), events.ConfirmUnanswered{}, events.ChargeRejected{}, events.CancelCharge{}},
-			[]events.Type{"charge.requested", "charge.succeeded"}, "succeeded",
+			"a doubt after the end is none",
+			[]events.ChargeInput{create, payment(events.PaymentSucceeded), events.ConfirmUnanswered{}, events.ChargeRejected{}, events.CancelCharge{}},
+			[]events.Type{"charge.requested", "charge.succeeded"},
+			"succeeded",
 		},
 		{
-			"canceled", []events.ChargeInput{create, events.CancelCharge{}, events.CancelCharge{}, payment(events.PaymentCanceled), events.CancelCharge{}},
-			[]events.Type{"charge.requested", "charge.cancel_requested", "charge.canceled"}, "canceled",
+			"canceled",
+			[]events.ChargeInput{create, events.CancelCharge{}, events.CancelCharge{}, payment(events.PaymentCanceled), events.CancelCharge{}},
+			[]events.Type{"charge.requested", "charge.cancel_requested", "charge.canceled"},
+			"canceled",
 		},
 		{
-			"another payment is ignored unless it is money", []events.ChargeInput{create, payment(events.PaymentRequiresConfirmation), other, otherPaid},
-			[]events.Type{"charge.requested", "charge.processing", "charge.succeeded"}, "succeeded",
+			"another payment is ignored unless it is money",
+			[]events.ChargeInput{create, payment(events.PaymentRequiresConfirmation), other, otherPaid},
+			[]events.Type{"charge.requested", "charge.processing", "charge.succeeded"},
+			"succeeded",
 		},
 		{
-			"a foreign charge begins at its success", []events.ChargeInput{payment(events.PaymentProcessing), declined("card_declined", ""), payment(events.PaymentSucceeded)},
-			[]events.Type{"charge.succeeded"}, "succeeded",
+			"a foreign charge begins at its success",
+			[]events.ChargeInput{payment(events.PaymentProcessing), declined("card_declined", ""), payment(events.PaymentSucceeded)},
+			[]events.Type{"charge.succeeded"},
+			"succeeded",
 		},
 		{
-			"rejected", []events.ChargeInput{create, events.ChargeRejected{Failure: events.NewFailure(events.FailureProviderRejected, "")}},
-			[]events.Type{"charge.requested", "charge.failed"}, "failed",
+			"rejected",
+			[]events.ChargeInput{create, events.ChargeRejected{Failure: events.NewFailure(events.FailureProviderRejected, "")}},
+			[]events.Type{"charge.requested", "charge.failed"},
+			"failed",
 		},
 		{
-			"refunds", []events.ChargeInput{
+			"refunds",
+			[]events.ChargeInput{
 				create, payment(events.PaymentSucceeded),
-				events.RefundCharge{RefundID: "a", Amount: 900, CommandDigest: "1"}, events.RefundCharge{RefundID: "a", Amount: 900, CommandDigest: "1"},
+				events.RefundCharge{RefundID: "a", Amount: 900, CommandDigest: "1"},
+				events.RefundCharge{RefundID: "a", Amount: 900, CommandDigest: "1"},
 				refund("a", events.RefundPending), refund("a", events.RefundSucceeded), refund("a", events.RefundPending),
-				events.RefundTotalObserved{Total: 900}, events.RefundTotalObserved{Total: 1800}, events.RefundTotalObserved{Total: 1800},
+				events.RefundTotalObserved{Total: 900},
+				events.RefundTotalObserved{Total: 1800},
+				events.RefundTotalObserved{Total: 1800},
 				refund("b", events.RefundSucceeded), refund("a", events.RefundFailed), refund("a", events.RefundSucceeded),
 			},
 			[]events.Type{
 				"charge.requested", "charge.succeeded", "charge.refund_requested", "charge.updated", "charge.refunded",
 				"charge.refresh_requested", "charge.refunded", "charge.refund_failed",
-			}, "succeeded",
+			},
+			"succeeded",
 		},
 		{
-			"disputes", []events.ChargeInput{
+			"disputes",
+			[]events.ChargeInput{
 				create, payment(events.PaymentSucceeded), dispute("needs_response"), dispute("needs_response"), dispute("under_review"),
 				dispute("won"), dispute("under_review"), dispute("won"),
 			},
-			[]events.Type{"charge.requested", "charge.succeeded", "charge.disputed", "charge.disputed", "charge.dispute_closed"}, "succeeded",
+			[]events.Type{"charge.requested", "charge.succeeded", "charge.disputed", "charge.disputed", "charge.dispute_closed"},
+			"succeeded",
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -354,11 +393,11 @@ func TestChargeProperties(t *testing.T) {
 	t.Parallel()
 	ranks := []events.ChargeStatus{"requested", "processing", "requires_action", "failed", "succeeded"}
 	rank := func(s events.ChargeStatus) int {
-		switch s {
-		case "in_doubt":
-			s = "requires_action"
-		case "canceled":
-			s = "failed"
+		if s == events.ChargeStatusInDoubt {
+			s = events.ChargeStatusRequiresAction
+		}
+		if s == events.ChargeStatusCanceled {
+			s = events.ChargeStatusFailed
 		}
 		return slices.Index(ranks, s)
 	}

@@ -255,10 +255,20 @@ func TestAmounts(t *testing.T) {
 		amount   int64
 		ok       bool
 	}{
-		{"usd", 50, true}, {"usd", 49, false}, {"usd", 0, false}, {"usd", -1, false},
-		{"usd", 99_999_999, true}, {"usd", 100_000_000, false},
-		{"gbp", 30, true}, {"gbp", 29, false}, {"jpy", 50, true}, {"jpy", 49, false},
-		{"isk", 100, true}, {"isk", 150, false}, {"bhd", 1000, true}, {"bhd", 1001, false},
+		{"usd", 50, true},
+		{"usd", 49, false},
+		{"usd", 0, false},
+		{"usd", -1, false},
+		{"usd", 99_999_999, true},
+		{"usd", 100_000_000, false},
+		{"gbp", 30, true},
+		{"gbp", 29, false},
+		{"jpy", 50, true},
+		{"jpy", 49, false},
+		{"isk", 100, true},
+		{"isk", 150, false},
+		{"bhd", 1000, true},
+		{"bhd", 1001, false},
 	} {
 		if err := tc.currency.CheckAmount(tc.amount); (err == nil) != tc.ok {
 			t.Errorf("%d %s: %v, want ok = %v", tc.amount, tc.currency, err, tc.ok)

@@ -38,7 +38,8 @@ func oneOfEach(t *testing.T) map[events.Type]*events.Event {
 	h.add(events.DecideProviderAccount(h.last(), events.UnlinkAccount{ProviderCustomerID: "cus_1"}, h.cause("")))
 	keep(h)
 	for _, end := range []events.CheckoutInput{
-		events.CheckoutObserved{Session: paidSession()}, events.CheckoutObserved{Session: session(events.SessionExpired)},
+		events.CheckoutObserved{Session: paidSession()},
+		events.CheckoutObserved{Session: session(events.SessionExpired)},
 		events.CheckoutRejected{Failure: events.NewFailure(events.FailureProviderRejected, "")},
 	} {
 		h = newHistory(t)
@@ -63,8 +64,11 @@ func oneOfEach(t *testing.T) map[events.Type]*events.Event {
 	}
 	h = newHistory(t)
 	for _, in := range []events.PaymentMethodInput{
-		method(true, "4242"), method(true, "4444"), events.SetDefaultMethod{}, events.DefaultSet{RequestedAt: h.now.AddDate(0, 0, 1)},
-		events.DetachMethod{}, events.MethodGone{},
+		method(true, "4242"), method(true, "4444"),
+		events.SetDefaultMethod{},
+		events.DefaultSet{RequestedAt: h.now.AddDate(0, 0, 1)},
+		events.DetachMethod{},
+		events.MethodGone{},
 	} {
 		h.add(events.DecidePaymentMethod(h.last(), in, h.cause("")))
 	}
@@ -91,9 +95,14 @@ func keepCharges(t *testing.T, keep func(*history)) {
 	}
 	for _, list := range [][]events.ChargeInput{
 		{
-			back, payment(events.PaymentRequiresConfirmation), action("https://bank.example/1"), events.ConfirmUnanswered{}, payment(events.PaymentSucceeded),
-			events.RefundCharge{RefundID: "rfd_1", Amount: 900, Reason: "requested_by_customer", CommandDigest: "sha256:bb"}, refund(events.RefundPending),
-			refund(events.RefundSucceeded), events.RefundTotalObserved{Total: 1000}, refund(events.RefundFailed), dispute("needs_response"), dispute("lost"),
+			back, payment(events.PaymentRequiresConfirmation), action("https://bank.example/1"),
+			events.ConfirmUnanswered{},
+			payment(events.PaymentSucceeded),
+			events.RefundCharge{RefundID: "rfd_1", Amount: 900, Reason: "requested_by_customer", CommandDigest: "sha256:bb"},
+			refund(events.RefundPending),
+			refund(events.RefundSucceeded),
+			events.RefundTotalObserved{Total: 1000},
+			refund(events.RefundFailed), dispute("needs_response"), dispute("lost"),
 		},
 		{back, declined("card_declined", "insufficient_funds")},
 		{back, events.CancelCharge{}, payment(events.PaymentCanceled)},

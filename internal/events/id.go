@@ -101,8 +101,9 @@ func QueuedCommandKey(stream string, created time.Time, sequence uint64) string 
 func eventID(now time.Time, typ Type, entityID string, version int, previousDigest string) string {
 	sum := sha256.Sum256([]byte(string(typ) + " " + entityID + " " + strconv.Itoa(version) + " " + previousDigest))
 	var id ulid.ULID
-	_ = id.SetTime(uint64(max(now.UnixMilli(), 0))) //nolint:gosec // G115: not negative after max; refused only after the year 10889
-	_ = id.SetEntropy(sum[:10])                     // refused only if not 10 bytes
+	// Refused only after the year 10889.
+	_ = id.SetTime(uint64(max(now.UnixMilli(), 0)))
+	_ = id.SetEntropy(sum[:10]) // refused only if not 10 bytes
 	return id.String()
 }
 
