@@ -118,7 +118,7 @@ func (c sandboxCmd) Run(a *app) error {
 		}
 		cfg.WebhookSecret = secrets[0]
 	}
-	sb, err := dev.NewSandbox(cfg)
+	sb, err := dev.NewSandbox(a.ctx, cfg)
 	if err != nil {
 		return err //nolint:wrapcheck // says what it was
 	}

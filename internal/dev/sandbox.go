@@ -49,7 +49,7 @@ func NewSandbox(ctx context.Context, c SandboxConfig) (*Sandbox, error) {
 	if c.Host == "" {
 		c.Host = "127.0.0.1"
 	}
-	l, err := daemon.Listen(net.JoinHostPort(c.Host, strconv.Itoa(c.Port)), c.Flag)
+	l, err := daemon.Listen(ctx, net.JoinHostPort(c.Host, strconv.Itoa(c.Port)), c.Flag)
 	if err != nil {
 		return nil, err
 	}
