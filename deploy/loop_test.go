@@ -93,7 +93,7 @@ func run(t *testing.T) *system {
 	provision(t, s.server)
 	const secret = "whsec_deploy"
 	ingest := freePort(t)
-	sb, err := dev.NewSandbox(dev.SandboxConfig{
+	sb, err := dev.NewSandbox(t.Context(), dev.SandboxConfig{
 		Flag: "-", WebhookURL: "http://" + ingest + "/webhooks/stripe", WebhookSecret: secret,
 		Config: sandbox.Config{Logger: zerolog.Nop()},
 	})
