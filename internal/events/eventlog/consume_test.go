@@ -64,8 +64,8 @@ func hurry(t *testing.T, l *eventlog.Log, name eventlog.ConsumerName, ackWait, p
 	}
 }
 
-// settled waits until nothing of the consumer is open.
-func settled(t *testing.T, l *eventlog.Log, stream string, name eventlog.ConsumerName) {
+// settled waits until everything was delivered and all but so many messages are acknowledged.
+func settled(t *testing.T, l *eventlog.Log, stream string, name eventlog.ConsumerName, open int) {
 	t.Helper()
 	deadline := time.NewTimer(soon)
 	defer deadline.Stop()
@@ -77,7 +77,7 @@ func settled(t *testing.T, l *eventlog.Log, stream string, name eventlog.Consume
 			t.Fatal(err)
 		}
 		info := c.CachedInfo()
-		if info.NumPending == 0 && info.NumAckPending == 0 {
+		if info.NumPending == 0 && info.NumAckPending == open {
 			return
 		}
 		select {
@@ -142,7 +142,7 @@ func TestLanes(t *testing.T) {
 			t.Errorf("lane %s was handled as %v", lane, sequences)
 		}
 	}
-	settled(t, l, "PAYKIT_LOG", eventlog.ConsumerRequests)
+	settled(t, l, "PAYKIT_LOG", eventlog.ConsumerRequests, 0)
 }
 
 func TestOnlyItsEvents(t *testing.T) {
@@ -205,7 +205,7 @@ func TestHeartbeat(t *testing.T) {
 			t.Errorf("handled %d, attempt %d", m.Sequence, m.Attempt)
 		}
 	}
-	settled(t, l, "PAYKIT_LOG", eventlog.ConsumerRequests)
+	settled(t, l, "PAYKIT_LOG", eventlog.ConsumerRequests, 0)
 	if len(handled) != 0 {
 		t.Error("delivered again")
 	}
@@ -303,7 +303,7 @@ func TestEndOfConsume(t *testing.T) {
 	if waited := time.Since(begin); waited > 5*time.Second {
 		t.Errorf("only after %v: the pin or the message was kept", waited)
 	}
-	settled(t, l, "PAYKIT_LOG", eventlog.ConsumerRequests)
+	settled(t, l, "PAYKIT_LOG", eventlog.ConsumerRequests, 0)
 	if len(handled) != 0 {
 		t.Error("what was done came again")
 	}
@@ -314,10 +314,11 @@ func TestEndOfConsumeCutsLongHandlers(t *testing.T) {
 	t.Parallel()
 	l := eventlogtest.Provisioned(t)
 	createCharge(t, l, "a", "long")
-	began := make(chan struct{})
+	began, ended := make(chan struct{}), make(chan struct{}, 1)
 	c := consume(t, l, eventlog.ConsumerRequests, eventlog.ConsumeOptions{Handle: func(ctx context.Context, _ eventlog.Message) eventlog.Result {
 		close(began)
 		<-ctx.Done()
+		ended <- struct{}{}
 		return eventlog.Retry(0)
 	}})
 	receive(t, began, "the handler")
@@ -328,6 +329,9 @@ func TestEndOfConsumeCutsLongHandlers(t *testing.T) {
 	}
 	if took := time.Since(begin); took < 4*time.Second || took > 7500*time.Millisecond {
 		t.Errorf("ended after %v", took)
+	}
+	if len(ended) == 0 {
+		t.Error("ended before the handler did")
 	}
 }
 
