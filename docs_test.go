@@ -111,8 +111,7 @@ func TestReferenceNamesEverything(t *testing.T) {
 
 // fieldsOf lists the JSON names of a snapshot's own fields, and of those of the structs in it.
 func fieldsOf(typ reflect.Type) (own, inner []string) {
-	for i := range typ.NumField() {
-		f := typ.Field(i)
+	for f := range typ.Fields() {
 		if f.Anonymous { // what all snapshots have
 			continue
 		}

@@ -112,13 +112,13 @@ func TestConfigurationWithoutPasswordsIsRefused(t *testing.T) {
 }
 
 func TestNoSecretIsShipped(t *testing.T) {
-	for _, line := range strings.Split(read(t, "permissions.conf"), "\n") {
+	for line := range strings.SplitSeq(read(t, "permissions.conf"), "\n") {
 		_, value, found := strings.Cut(strings.TrimSpace(line), "password:")
 		if found && !strings.HasPrefix(strings.TrimSpace(value), "$PAYKIT_") {
 			t.Errorf("a password is written out: %s", line)
 		}
 	}
-	for _, line := range strings.Split(read(t, ".env.example"), "\n") {
+	for line := range strings.SplitSeq(read(t, ".env.example"), "\n") {
 		name, value, found := strings.Cut(line, "=")
 		secret := strings.Contains(name, "PASSWORD") || strings.Contains(name, "SECRET") || strings.Contains(name, "KEY")
 		if found && secret && !strings.HasPrefix(name, "#") && value != "" {
@@ -132,7 +132,7 @@ func services(t *testing.T) map[string]string {
 	t.Helper()
 	list := map[string]string{}
 	inside, name := false, ""
-	for _, line := range strings.Split(read(t, "docker-compose.yml"), "\n") {
+	for line := range strings.SplitSeq(read(t, "docker-compose.yml"), "\n") {
 		switch {
 		case strings.Contains(line, "\t"):
 			t.Errorf("YAML has no tabs: %q", line)
@@ -180,7 +180,7 @@ func TestComposeFile(t *testing.T) {
 			t.Errorf("%s: a tag that moves", name)
 		}
 	}
-	for _, line := range strings.Split(read(t, "docker-compose.yml"), "\n") {
+	for line := range strings.SplitSeq(read(t, "docker-compose.yml"), "\n") {
 		// Ports are published on loopback: TLS, and whoever is let in, is a proxy's business.
 		if port := strings.TrimSpace(line); strings.HasPrefix(port, `- "`) && strings.Contains(port, ":842") && !strings.HasPrefix(port, `- "127.0.0.1:`) {
 			t.Errorf("published to everybody: %s", port)
@@ -190,7 +190,7 @@ func TestComposeFile(t *testing.T) {
 
 func TestDockerfile(t *testing.T) {
 	text := read(t, "Dockerfile")
-	for _, line := range strings.Split(text, "\n") {
+	for line := range strings.SplitSeq(text, "\n") {
 		if image, ok := strings.CutPrefix(line, "FROM "); ok && !strings.Contains(strings.Fields(image)[0], ":") {
 			t.Errorf("an image without a tag: %s", line)
 		}
@@ -207,7 +207,7 @@ func TestSystemdUnitsAreHardened(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			text := read(t, "systemd/"+name+".service")
 			lines := map[string]bool{}
-			for _, line := range strings.Split(text, "\n") {
+			for line := range strings.SplitSeq(text, "\n") {
 				lines[line] = true
 			}
 			for _, want := range []string{

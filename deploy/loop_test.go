@@ -91,7 +91,7 @@ func run(t *testing.T) *system {
 	t.Helper()
 	s := &system{server: start(t).ClientURL(), http: map[string]string{}, log: &journal{}}
 	provision(t, s.server)
-	const secret = "whsec_deploy"
+	const secret = "whsec_deploy" //nolint:gosec // G101: the sandbox's
 	ingest := freePort(t)
 	sb, err := dev.NewSandbox(t.Context(), dev.SandboxConfig{
 		Flag: "-", WebhookURL: "http://" + ingest + "/webhooks/stripe", WebhookSecret: secret,
@@ -100,7 +100,7 @@ func run(t *testing.T) *system {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(context.Background()) //nolint:usetesting // the processes outlive the test's own context
+	ctx, stop := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	var failed sync.Map
 	begin := func(name string, f func() error) {
