@@ -30,6 +30,15 @@ type chargeCreate struct {
 // errNoMethod says that there is nothing to charge.
 var errNoMethod = errors.New("the customer has no saved method: save one with `paykit method attach` or `paykit checkout create --attach-method`")
 
+func (chargeCreate) Help() string {
+	return `Under one idempotency key money is taken at most once, whatever crashes. A declined card is not an error of the
+command: the charge comes back failed, with the reason.
+
+  paykit charge create --customer user_123 --amount 1900 --description "March usage" -k march-user_123
+  paykit charge create --customer user_123 --method meth_… --amount 1900 --description "March usage" \
+    --return-url https://app.example.com/back     (for banks that ask the buyer)`
+}
+
 func (c chargeCreate) Run(a *app) error {
 	pk, err := a.client()
 	if err != nil {
@@ -112,6 +121,11 @@ type chargeRefund struct {
 	Charge string `arg:"" help:"Charge: chg_…"`
 	Amount int64  `help:"Amount in minor units; default: all that is left."`
 	Reason string `help:"duplicate, fraudulent or requested_by_customer." enum:",duplicate,fraudulent,requested_by_customer" default:""`
+}
+
+func (chargeRefund) Help() string {
+	return `  paykit charge refund chg_…                 all that is left
+  paykit charge refund chg_… --amount 900 -k return-17 --reason requested_by_customer`
 }
 
 func (c chargeRefund) Run(a *app) error {

@@ -39,6 +39,13 @@ type checkoutCreate struct {
 	Metadata     map[string]string `help:"key=value pairs; they stay in history and must not name a person."`
 }
 
+func (checkoutCreate) Help() string {
+	return `Prints the page's url: send the buyer there. With an idempotency key the command can be repeated, even days later.
+
+  paykit checkout create --customer user_123 --amount 4900 --description "Starter plan" \
+    --success-url https://app.example.com/ok --attach-method -k order-1`
+}
+
 func (c checkoutCreate) Run(a *app) error {
 	pk, err := a.client()
 	if err != nil {
@@ -97,6 +104,13 @@ type checkoutPay struct {
 	sandboxAt
 	ID   string `arg:"" help:"Checkout chk_… or setup set_…"`
 	Card string `default:"4242424242424242" help:"Test card's number."`
+}
+
+func (checkoutPay) Help() string {
+	return `Pays a checkout, or completes a setup, with a test card (docs/sandbox.md has the list):
+
+  paykit checkout pay chk_…                           succeeds
+  paykit checkout pay chk_… --card 4000000000000002   is declined`
 }
 
 func (c checkoutPay) Run(a *app) error {

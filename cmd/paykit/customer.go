@@ -21,6 +21,13 @@ type customerSync struct {
 	Remove      []string          `enum:"email,name,metadata" help:"Fields to empty: email, name, metadata."`
 }
 
+func (customerSync) Help() string {
+	return `Doing it again changes what differs; nothing changed means no event. What is left out keeps its value.
+
+  paykit customer sync user_123 --email jane@example.com --name "Jane Doe" --metadata plan=pro
+  paykit customer sync user_123 --remove email`
+}
+
 func (c customerSync) Run(a *app) error {
 	pk, err := a.client()
 	if err != nil {

@@ -52,6 +52,12 @@ type eventsTail struct {
 	Timeout       time.Duration `help:"End after this long."`
 }
 
+func (eventsTail) Help() string {
+	return `  paykit events tail
+  paykit events tail --type 'charge.*' --customer user_123
+  paykit events tail --from-beginning -o json | jq .type`
+}
+
 func (c eventsTail) Run(a *app) error {
 	pk, err := a.client()
 	if err != nil {
@@ -265,6 +271,11 @@ type eventsShow struct {
 
 // errNoEvent says that the log has no such event.
 var errNoEvent = errors.New("there is no such event")
+
+func (eventsShow) Help() string {
+	return `  paykit events show chg_…     the charge's whole history
+  paykit events show 01JD…     one event`
+}
 
 func (c eventsShow) Run(a *app) error {
 	if _, ok := events.EntityOf(c.ID); ok {

@@ -18,8 +18,8 @@ func main() { daemon.Main("paykit", run) }
 
 // cli is the whole command line.
 type cli struct {
-	NATS   daemon.NATS `embed:""`
-	Output string      `short:"o" enum:"table,json" default:"table" help:"table for people, json for programs."`
+	NATS   daemon.NATS `embed:"" group:"Everywhere:"`
+	Output string      `short:"o" group:"Everywhere:" enum:"table,json" default:"table" help:"table for people, json for programs."`
 
 	Dev       devCmd       `cmd:"" help:"Run everything on this machine: NATS, sandbox, ingest, worker, projector."`
 	Sandbox   sandboxCmd   `cmd:"" help:"Run only the sandbox, an offline stand-in for Stripe."`

@@ -20,6 +20,12 @@ type methodAttach struct {
 	ReturnURL string `name:"return-url" required:"" help:"Where the buyer goes afterwards."`
 }
 
+func (methodAttach) Help() string {
+	return `Prints the page's url: send the buyer there. The method appears when the provider reports it.
+
+  paykit method attach --customer user_123 --return-url https://app.example.com/settings`
+}
+
 func (c methodAttach) Run(a *app) error {
 	pk, err := a.client()
 	if err != nil {
