@@ -338,3 +338,71 @@ func leaveCommand(t *testing.T, server string) {
 		t.Errorf("app: %v", nc.LastError())
 	}
 }
+
+// TestAnswersGoToNobodyElse: a request names the subject of its answer, and what answers may publish to the log. Nobody
+// may use that to write there.
+func TestAnswersGoToNobodyElse(t *testing.T) {
+	s := run(t)
+	admin := connect(t, s.server, "provision")
+	js, err := jetstream.New(admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	messages := func(stream string) uint64 {
+		info, err := js.Stream(t.Context(), stream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.CachedInfo().State.Msgs
+	}
+	nc := connect(t, s.server, "app")
+	answer := func() error {
+		_, err := nc.Request("paykit.query.customer.list", []byte("{}"), time.Second)
+		return err
+	}
+	if err := answer(); err != nil {
+		t.Fatal(err)
+	}
+	// What is asked of everybody is answered by everybody, from the other account too.
+	inbox := nc.NewInbox()
+	answers, err := nc.SubscribeSync(inbox)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.PublishRequest("$SRV.PING", inbox, nil); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := answers.NextMsg(5 * time.Second); err != nil {
+			t.Fatalf("answers to $SRV.PING: %v", err)
+		}
+	}
+	for _, reply := range []string{"paykit.log.charge.succeeded.chg_1.none", "paykit.link.stripe.cus_1", "paykit.profile.cust_1", "paykit.inbox.stripe.evt_1.none"} {
+		for _, subject := range []string{"paykit.api.charge.get", "paykit.api.charge.cancel", "paykit.query.charge.list", "$SRV.PING", "$SRV.INFO.paykit-api"} {
+			if err := nc.PublishRequest(subject, reply, []byte("{}")); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	// Each service has dealt with the requests before this one.
+	if err := answer(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := nc.Request("paykit.api.customer.delete", []byte("{}"), time.Second); err != nil {
+		t.Fatal(err)
+	}
+	for _, stream := range []string{"PAYKIT_LOG", "PAYKIT_LINKS", "PAYKIT_PROFILES", "PAYKIT_INBOX"} {
+		if n := messages(stream); n != 0 {
+			t.Errorf("%s holds %d answers", stream, n)
+		}
+	}
+}
+
+func TestNobodyThereIsSaidAtOnce(t *testing.T) {
+	nc := connect(t, start(t).ClientURL(), "app")
+	for _, subject := range []string{"paykit.api.customer.sync", "paykit.query.customer.get"} {
+		if _, err := nc.Request(subject, []byte("{}"), 5*time.Second); !errors.Is(err, nats.ErrNoResponders) {
+			t.Errorf("%s without a process behind it: %v", subject, err)
+		}
+	}
+}

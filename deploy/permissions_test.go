@@ -64,8 +64,9 @@ func publishing() []permission {
 		{"paykit.other", ""},
 		{"$SRV.PING", clients},
 		{"$SRV.INFO.paykit-api", clients},
-		{"_INBOX_app.answer", ""},       // ingest and projector answer what they were asked, and nothing else
-		{"_INBOX_projector.answer", ""}, //
+		{"_INBOX_app.answer", ""},
+		{"_INBOX_projector.answer", ""},
+		{"_R_.answer", "ingest projector"}, // what the server makes of an app's inbox
 		{"$JS.API.INFO", "provision"},
 		{"$JS.API.STREAM.INFO.PAYKIT_LOG", "provision " + all + " " + clients},
 		{"$JS.API.STREAM.INFO.PAYKIT_PROFILES", "provision " + all},
