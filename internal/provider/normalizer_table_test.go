@@ -22,6 +22,13 @@ func shopping(in *ingest) *buyer  { return in.buyer().checkout() }
 func saving(in *ingest) *buyer    { return in.buyer().setup() }
 func known(in *ingest) *buyer     { return in.buyer() }
 
+// underWay is a charge that the provider works on.
+func underWay(in *ingest) *buyer {
+	b := in.buyer().charge("")
+	in.deliver(b.event("payment_intent.processing", b.intent("processing")))
+	return b
+}
+
 // paid is a delivery that makes the buyer's charge succeed.
 func (b *buyer) paid() string { return b.event("payment_intent.succeeded", b.intent("succeeded")) }
 

@@ -166,6 +166,12 @@ func TestParkedUntilTheOwnerIsKnown(t *testing.T) {
 			}, (*buyer).paid, []events.Type{events.ChargeDisputed, events.ChargeSucceeded}, asked,
 		},
 		{
+			"refund of a payment that is still under way", func(b *buyer) []string {
+				return []string{b.event("refund.created", b.refund("", "succeeded", 900))}
+			}, (*buyer).paid,
+			[]events.Type{events.ChargeRefunded, events.ChargeSucceeded}, underWay,
+		},
+		{
 			"refunds of a foreign payment before it", func(b *buyer) []string {
 				return []string{
 					b.event("refund.created", b.refund("a", "succeeded", 100)),
@@ -259,6 +265,22 @@ func TestParkedReportsAreLetGo(t *testing.T) {
 	if got := in.types(after); len(got) != 0 {
 		t.Errorf("events %v", got)
 	}
+}
+
+// A customer who was deleted before the provider's was heard of is not linked; what comes about it is erased.
+func TestDeletedBeforeItWasLinked(t *testing.T) {
+	in := newIngest(t, options{})
+	b := in.unlinkedBuyer()
+	b.delete()
+	after := in.last()
+	if got := in.deliver(b.event("customer.created", b.customerObject())); got[0] != "owner_gone" {
+		t.Errorf("result %v", got)
+	}
+	in.deliver(b.event("customer.updated", b.customerObject(foreign())))
+	if got := in.types(after); len(got) != 0 {
+		t.Errorf("events %v", got)
+	}
+	in.erasedTo(0)
 }
 
 // For a deleted customer money still counts, nothing else does, and no delivery is kept.
