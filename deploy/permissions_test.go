@@ -67,7 +67,9 @@ func publishing() []permission {
 		{"_INBOX_app.answer", ""},
 		{"_INBOX_projector.answer", ""},
 		{"_R_.answer", "ingest projector"}, // what the server makes of an app's inbox
-		{"$JS.API.INFO", "provision"},
+		{"$JS.API.INFO", "provision " + clients},
+		{"$JS.API.STREAM.NAMES", "provision " + clients},
+		{"$JS.API.STREAM.LIST", "provision"},
 		{"$JS.API.STREAM.INFO.PAYKIT_LOG", "provision " + all + " " + clients},
 		{"$JS.API.STREAM.INFO.PAYKIT_PROFILES", "provision " + all},
 		{"$JS.API.DIRECT.GET.PAYKIT_LOG", "provision " + all},
@@ -92,6 +94,7 @@ func publishing() []permission {
 		{"$JS.API.CONSUMER.MSG.NEXT.PAYKIT_COMMANDS.commands", "provision ingest"},
 		{"$JS.API.CONSUMER.CREATE.PAYKIT_LOG.sub-receipts", "provision projector " + clients},
 		{"$JS.API.CONSUMER.CREATE.PAYKIT_LOG.sub-receipts.paykit.log.charge.>", "provision " + clients},
+		{"$JS.API.CONSUMER.DURABLE.CREATE.PAYKIT_LOG.receipts", "provision " + clients},
 		{"$JS.API.CONSUMER.UNPIN.PAYKIT_LOG.requests", "provision worker"},
 		{"$JS.API.CONSUMER.DELETE.PAYKIT_LOG.sub-receipts", "provision operator"},
 		{"$JS.ACK.PAYKIT_LOG.requests.1.1.1.1.1", "worker"},
