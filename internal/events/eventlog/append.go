@@ -120,7 +120,7 @@ func (l *Log) connected(ctx context.Context) error {
 				return nil
 			}
 			if l.nc.IsClosed() {
-				return fmt.Errorf("%w: the connection is closed", ErrUnavailable)
+				return fmt.Errorf("%w: %w", ErrUnavailable, nats.ErrConnectionClosed)
 			}
 		}
 	}
@@ -150,7 +150,7 @@ func (l *Log) Update(ctx context.Context, entity events.Entity, id string,
 	defer cancel()
 	// A direct get may answer from a replica that lags, and "nothing to do" would be decided on the past.
 	load := l.Load
-	if l.leader {
+	if l.replicated {
 		load = l.LoadFromLeader
 	}
 	var open []attempt
@@ -195,8 +195,7 @@ func (l *Log) decideOnce(ctx context.Context, entity events.Entity, id string, e
 		e, err = stored{Sequence: sequence, Data: raw}.entry()
 		return e, open, true, true, err
 	}
-	var unknown *UnknownError
-	if errors.As(err, &unknown) {
+	if isUnknown(err) {
 		open = append(open, attempt{last: e.Sequence, digest: events.Digest(raw)})
 	}
 	return e, open, false, false, err
@@ -225,15 +224,13 @@ func (l *Log) resolve(ctx context.Context, entity events.Entity, id string, open
 
 // retryable tells whether Update goes on after err.
 func retryable(err error) bool {
-	var unknown *UnknownError
-	return errors.Is(err, ErrConflict) || errors.As(err, &unknown) ||
+	return errors.Is(err, ErrConflict) || isUnknown(err) ||
 		errors.Is(err, ErrUnavailable) && !errors.Is(err, nats.ErrConnectionClosed)
 }
 
 // unresolved makes any error an [*UnknownError] while an event may still be under way.
 func unresolved(err error, open []attempt) error {
-	var unknown *UnknownError
-	if len(open) == 0 || errors.As(err, &unknown) {
+	if len(open) == 0 || isUnknown(err) {
 		return err
 	}
 	return &UnknownError{Err: err}

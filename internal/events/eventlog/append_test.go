@@ -195,7 +195,7 @@ func TestUpdateDoesWhatDecideSays(t *testing.T) {
 		}
 	}
 	appendCustomer(t, l, "a", 1)
-	e, appended, err := l.Update(t.Context(), events.EntityCustomer, id, func(last *events.Event) (*events.Event, error) {
+	e, appended, err := l.Update(t.Context(), events.EntityCustomer, id, func(*events.Event) (*events.Event, error) {
 		return nil, refusal
 	})
 	if !errors.Is(err, refusal) || appended || e.Sequence != 1 {
@@ -214,6 +214,7 @@ func TestUpdateDoesWhatDecideSays(t *testing.T) {
 // A publish whose acknowledgement is lost: stored, but nobody said so. Update finds its own event and reports it as its
 // own; it neither appends twice nor calls it somebody else's.
 func TestLostAcknowledgement(t *testing.T) {
+	t.Parallel()
 	tests := map[string]struct {
 		meanwhile int // events that another writer adds before the answer is sought
 	}{
@@ -265,6 +266,63 @@ func TestLostAcknowledgement(t *testing.T) {
 			}
 			if got := checkChain(t, other)[e.Event.Subject]; got != want {
 				t.Errorf("%d events, want %d", got, want)
+			}
+		})
+	}
+}
+
+// A publish that is lost on its way, or comes so late that it was sent again meanwhile: one event, reported as our own.
+func TestLostPublish(t *testing.T) {
+	t.Parallel()
+	for name, late := range map[string]bool{"never arrives": false, "arrives after it was decided again": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			srv := eventlogtest.Start(t)
+			other := eventlogtest.Open(t, srv.Conn(t))
+			p := startProxy(t, srv.URL, nil)
+			l, err := eventlog.Open(t.Context(), (&eventlogtest.Server{URL: p.URL}).Conn(t), eventlog.Config{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.SetPatience(500 * time.Millisecond)
+			appendCustomer(t, l, "a", 1)
+			id := events.CustomerID("a")
+			woken := make(chan uint64, 10)
+			stop, err := other.Wake(func(_ events.Entity, _ string, sequence uint64) { woken <- sequence })
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer stop()
+			lost := make(chan struct{})
+			go func() {
+				defer close(lost)
+				<-p.taken
+				p.loseClient()
+			}()
+			calls := 0
+			decide := syncCustomer("a", "cmd_late")
+			e, appended, err := l.Update(t.Context(), events.EntityCustomer, id, func(last *events.Event) (*events.Event, error) {
+				calls++
+				switch {
+				case calls == 1:
+					p.keepBack()
+				case late:
+					p.arrive(t)
+					if sequence := receive(t, woken, "the late event"); sequence != 2 {
+						t.Errorf("event %d came late", sequence)
+					}
+				}
+				return decide(last)
+			})
+			receive(t, lost, "the cut")
+			if err != nil || !appended || e.Event.EntityVersion != 2 {
+				t.Errorf("appended %v, %+v, %v", appended, e.Event, err)
+			}
+			if calls != 2 {
+				t.Errorf("decided %d times", calls)
+			}
+			if got := checkChain(t, other)[id]; got != 2 {
+				t.Errorf("%d events, want 2", got)
 			}
 		})
 	}

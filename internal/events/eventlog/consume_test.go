@@ -206,8 +206,12 @@ func TestHeartbeat(t *testing.T) {
 		}
 	}
 	settled(t, l, "PAYKIT_LOG", eventlog.ConsumerRequests, 0)
-	if len(handled) != 0 {
-		t.Error("delivered again")
+	c, err := js(t, l).Consumer(t.Context(), "PAYKIT_LOG", string(eventlog.ConsumerRequests))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := c.CachedInfo().Delivered.Consumer; n != 2 || len(handled) != 0 {
+		t.Errorf("%d deliveries of 2 messages", n)
 	}
 }
 
@@ -318,6 +322,7 @@ func TestEndOfConsumeCutsLongHandlers(t *testing.T) {
 	c := consume(t, l, eventlog.ConsumerRequests, eventlog.ConsumeOptions{Handle: func(ctx context.Context, _ eventlog.Message) eventlog.Result {
 		close(began)
 		<-ctx.Done()
+		<-time.After(200 * time.Millisecond)
 		ended <- struct{}{}
 		return eventlog.Retry(0)
 	}})
@@ -375,7 +380,7 @@ func TestStandByTakesOver(t *testing.T) {
 			t.Errorf("message %d was handled by the stand-by", i)
 		}
 	}
-	p.ln.Close() // no way back
+	p.close() // no way back
 	p.cut()
 	begin := time.Now()
 	d := receive(t, handled, "the takeover")

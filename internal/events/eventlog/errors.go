@@ -77,8 +77,12 @@ func (e *LinkTakenError) Error() string {
 // IsUnavailable tells whether err is about storage or connection and not about what was asked: trying the same again
 // later may go well.
 func IsUnavailable(err error) bool {
-	var unknown *UnknownError
-	return errors.Is(err, ErrUnavailable) || errors.Is(err, ErrStorageFull) || errors.As(err, &unknown)
+	return errors.Is(err, ErrUnavailable) || errors.Is(err, ErrStorageFull) || isUnknown(err)
+}
+
+func isUnknown(err error) bool {
+	_, ok := errors.AsType[*UnknownError](err)
+	return ok
 }
 
 // The server's error codes that mean something here. A lost guard has two, the second on replicated streams.
@@ -99,9 +103,8 @@ func writeError(err error) error {
 	if err == nil {
 		return nil
 	}
-	var api *jetstream.APIError
-	if errors.As(err, &api) {
-		switch api.ErrorCode {
+	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
+		switch int(api.ErrorCode) {
 		case codeWrongLastSequence, codeWrongLastSequenceConstant:
 			return ErrConflict
 		case codeStoreFailed, codeInsufficientResources, codeStorageResourcesExceeded:
@@ -130,8 +133,7 @@ func readError(err error) error {
 	if err == nil {
 		return nil
 	}
-	var api *jetstream.APIError
-	if errors.As(err, &api) {
+	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
 		switch {
 		case api.ErrorCode == codeMessageNotFound:
 			return ErrNotFound

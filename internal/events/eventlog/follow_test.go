@@ -33,7 +33,9 @@ func follow(t *testing.T, l *eventlog.Log, from uint64) *reader {
 	go func() { r.done <- l.Follow(ctx, from, r.handle) }()
 	t.Cleanup(func() {
 		stop()
-		<-r.done
+		if err := <-r.done; err != nil && !errors.Is(err, context.Canceled) {
+			t.Errorf("following ended with %v", err)
+		}
 	})
 	return r
 }

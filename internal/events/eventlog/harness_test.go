@@ -1,9 +1,7 @@
 package eventlog_test
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/url"
 	"sync"
@@ -124,6 +122,10 @@ type proxy struct {
 
 	mu    sync.Mutex
 	conns []net.Conn
+	hold  bool // the client's bytes are kept back
+	held  []byte
+	to    net.Conn      // where they belong
+	taken chan struct{} // something is held
 }
 
 func startProxy(t *testing.T, target string, rewrite func([]byte) []byte) *proxy {
@@ -137,7 +139,7 @@ func startProxy(t *testing.T, target string, rewrite func([]byte) []byte) *proxy
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{URL: "nats://" + ln.Addr().String(), target: u.Host, ln: ln, muted: make(chan struct{}), rewrite: rewrite}
+	p := &proxy{URL: "nats://" + ln.Addr().String(), target: u.Host, ln: ln, muted: make(chan struct{}), taken: make(chan struct{}, 1), rewrite: rewrite}
 	p.wg.Go(func() {
 		for {
 			c, err := ln.Accept()
@@ -148,9 +150,7 @@ func startProxy(t *testing.T, target string, rewrite func([]byte) []byte) *proxy
 		}
 	})
 	t.Cleanup(func() {
-		if err := ln.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-			t.Errorf("close the proxy: %v", err)
-		}
+		p.close()
 		p.cut()
 		p.wg.Wait()
 	})
@@ -159,7 +159,7 @@ func startProxy(t *testing.T, target string, rewrite func([]byte) []byte) *proxy
 
 func (p *proxy) serve(client net.Conn) {
 	var d net.Dialer
-	server, err := d.Dial("tcp", p.target) //nolint:noctx // a test's proxy on the loopback
+	server, err := d.Dial("tcp", p.target)
 	if err != nil {
 		_ = client.Close()
 		return
@@ -168,8 +168,19 @@ func (p *proxy) serve(client net.Conn) {
 	p.conns = append(p.conns, client, server)
 	p.mu.Unlock()
 	p.wg.Go(func() {
-		_, _ = io.Copy(server, client)
-		_ = server.Close()
+		buf := make([]byte, 32<<10)
+		for {
+			n, err := client.Read(buf)
+			if err == nil {
+				err = p.forward(server, buf[:n])
+			}
+			if err != nil {
+				if !p.holding(server) {
+					_ = server.Close()
+				}
+				return
+			}
+		}
 	})
 	p.wg.Go(func() {
 		buf := make([]byte, 32<<10)
@@ -193,6 +204,59 @@ func (p *proxy) serve(client net.Conn) {
 		}
 	})
 }
+
+func (p *proxy) forward(server net.Conn, b []byte) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.hold {
+		p.held, p.to = append(p.held, b...), server
+		select {
+		case p.taken <- struct{}{}:
+		default:
+		}
+		return nil
+	}
+	_, err := server.Write(b)
+	return err
+}
+
+func (p *proxy) holding(server net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.to == server
+}
+
+// keepBack holds the client's bytes from now on.
+func (p *proxy) keepBack() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.hold = true
+}
+
+// loseClient ends the clients' connections and lets new ones through. What was held is still under way to the server.
+func (p *proxy) loseClient() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.hold = false
+	for _, c := range p.conns {
+		if c.LocalAddr().String() == p.ln.Addr().String() {
+			_ = c.Close()
+		}
+	}
+}
+
+// arrive lets what was held reach the server.
+func (p *proxy) arrive(t *testing.T) {
+	t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, err := p.to.Write(p.held); err != nil {
+		t.Errorf("what was held did not arrive: %v", err)
+	}
+}
+
+// close takes no more connections.
+func (p *proxy) close() { _ = p.ln.Close() }
 
 // cut ends every connection; the clients connect again.
 func (p *proxy) cut() {

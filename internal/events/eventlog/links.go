@@ -31,7 +31,7 @@ func (l *Log) linkSubject(providerID, objectID string) string {
 func (l *Log) Link(ctx context.Context, providerID, objectID string) (Link, error) {
 	subject := l.linkSubject(providerID, objectID)
 	m, err := l.direct(ctx, l.stream(streamLinks), getRequest{Last: subject})
-	if errors.Is(err, ErrNotFound) && l.leader {
+	if errors.Is(err, ErrNotFound) && l.replicated {
 		m, err = l.fromLeader(ctx, l.stream(streamLinks), getRequest{Last: subject})
 	}
 	if err != nil {

@@ -57,7 +57,7 @@ func (l *Log) direct(ctx context.Context, stream string, r getRequest) (stored, 
 	return decodeDirect(msg)
 }
 
-// leader reads one message from the stream's leader: never stale. It returns [ErrNotFound].
+// fromLeader reads one message from the stream's leader: never stale. It returns [ErrNotFound].
 func (l *Log) fromLeader(ctx context.Context, stream string, r getRequest) (stored, error) {
 	var answer struct {
 		Message struct {
@@ -146,10 +146,11 @@ func (l *Log) directBatch(ctx context.Context, stream string, r getRequest) (lis
 	}
 }
 
-// batchSize and batchBytes bound one answer of a walk.
+// What bounds one answer.
 const (
-	batchSize  = 256
-	batchBytes = 8 << 20
+	batchSize   = 256
+	batchBytes  = 8 << 20
+	latestBytes = 32 << 20
 )
 
 // walk reads a stream's messages that match the filter, oldest first, from a sequence, until yield says stop.
@@ -269,11 +270,11 @@ func (l *Log) Latest(ctx context.Context, entity events.Entity, customerID strin
 		}
 		return true, nil
 	}
-	list, _, err := l.directBatch(ctx, l.stream(streamLog), getRequest{MultiLast: []string{subject}, MaxBytes: 64 << 20})
+	list, more, err := l.directBatch(ctx, l.stream(streamLog), getRequest{MultiLast: []string{subject}, MaxBytes: latestBytes})
 	for _, m := range list {
 		_, _ = take(m) // never fails
 	}
-	if errors.Is(err, errTooMany) { // over 1,024 subjects: read them all
+	if errors.Is(err, errTooMany) || err == nil && more { // over 1,024 subjects, or too large for one answer
 		err = l.walk(ctx, l.stream(streamLog), subject, 1, take)
 	}
 	if err != nil {

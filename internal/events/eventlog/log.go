@@ -43,14 +43,14 @@ func (c Config) withDefaults() (Config, error) {
 
 // Log is an open installation: its LOG and the streams beside it. It is safe for concurrent use.
 type Log struct {
-	cfg      Config
-	nc       *nats.Conn
-	js       jetstream.JetStream
-	env      string
-	created  time.Time     // of the LOG
-	commands time.Time     // when COMMANDS was created
-	patience time.Duration // for one write's acknowledgement
-	leader   bool          // the LOG is replicated: a direct get may be answered by one that lags behind
+	cfg        Config
+	nc         *nats.Conn
+	js         jetstream.JetStream
+	env        string
+	created    time.Time     // of the LOG
+	commands   time.Time     // when COMMANDS was created
+	patience   time.Duration // for one write's acknowledgement
+	replicated bool          // the LOG is replicated: a direct get may be answered by one that lags behind
 }
 
 // Entry is a stored event: where it stands and its bytes.
@@ -78,10 +78,7 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkVersion(nc.ConnectedServerVersion()); err != nil {
-		return nil, err
-	}
-	js, err := jetstream.New(nc)
+	js, err := connect(ctx, nc)
 	if err != nil {
 		return nil, fmt.Errorf("open the event log: %w", err)
 	}
@@ -96,7 +93,7 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Log, error) {
 		}
 		switch want.Name {
 		case streamName(cfg.Prefix, streamLog):
-			l.created, l.env, l.leader = info.Created, info.Config.Metadata[metadataEnv], info.Config.Replicas > 1
+			l.created, l.env, l.replicated = info.Created, info.Config.Metadata[metadataEnv], info.Config.Replicas > 1
 		case streamName(cfg.Prefix, streamCommands):
 			l.commands = info.Created
 		}
@@ -114,6 +111,17 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Log, error) {
 		}
 	}
 	return l, nil
+}
+
+// connect makes sure that there is a server, and one that is new enough.
+func connect(ctx context.Context, nc *nats.Conn) (jetstream.JetStream, error) {
+	if err := (&Log{nc: nc}).connected(ctx); err != nil {
+		return nil, err
+	}
+	if err := checkVersion(nc.ConnectedServerVersion()); err != nil {
+		return nil, err
+	}
+	return jetstream.New(nc)
 }
 
 func checkEnv(cfg Config, got string) error {

@@ -123,8 +123,7 @@ func (l *Log) erase(ctx context.Context, stream string, sequence uint64) error {
 	if err == nil {
 		return nil
 	}
-	var api *jetstream.APIError
-	if errors.As(err, &api) { // the server has several answers for a message that is not there
+	if _, refused := errors.AsType[*jetstream.APIError](err); refused { // the server has several answers for a message that is not there
 		if _, gone := l.fromLeader(ctx, stream, getRequest{Sequence: sequence}); errors.Is(gone, ErrNotFound) {
 			return nil
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strconv"
 	"strings"
 
 	"github.com/nats-io/nats.go"
@@ -34,10 +35,7 @@ func Provision(ctx context.Context, nc *nats.Conn, cfg Config) (*Report, error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := checkVersion(nc.ConnectedServerVersion()); err != nil {
-		return nil, err
-	}
-	js, err := jetstream.New(nc)
+	js, err := connect(ctx, nc)
 	if err != nil {
 		return nil, fmt.Errorf("provision: %w", err)
 	}
@@ -57,7 +55,7 @@ func Provision(ctx context.Context, nc *nats.Conn, cfg Config) (*Report, error) 
 	if err != nil {
 		return nil, fmt.Errorf("provision: %w", err)
 	}
-	if p.report.Links, err = l.rebuildLinks(ctx); err != nil {
+	if p.report.Links, err = p.rebuildLinks(ctx, l); err != nil {
 		return nil, fmt.Errorf("provision: rebuild the links: %w", err)
 	}
 	return p.report, nil
@@ -208,11 +206,10 @@ func (p *provisioner) room(ctx context.Context, want jetstream.StreamConfig) (in
 		}
 		probe.MaxBytes = middle
 		_, err = p.js.UpdateStream(ctx, probe)
-		var api *jetstream.APIError
 		switch {
 		case err == nil:
 			fits = middle
-		case errors.As(err, &api):
+		case isRefusal(err):
 			refused, err = middle, nil
 		}
 	}
@@ -220,6 +217,11 @@ func (p *provisioner) room(ctx context.Context, want jetstream.StreamConfig) (in
 		err = deleted
 	}
 	return fits / 10 * 8, readError(err)
+}
+
+func isRefusal(err error) bool {
+	_, ok := errors.AsType[*jetstream.APIError](err)
+	return ok
 }
 
 func (p *provisioner) consumer(ctx context.Context, want consumerConfig) error {
@@ -252,57 +254,76 @@ func (p *provisioner) consumer(ctx context.Context, want consumerConfig) error {
 	return nil
 }
 
-// rebuildLinks walks the LOG and puts back the links that are missing.
-func (l *Log) rebuildLinks(ctx context.Context) (int, error) {
-	have := map[string]bool{}
-	err := l.walk(ctx, l.stream(streamLinks), l.subject("link", "*", "*"), 1, func(m stored) (bool, error) {
-		have[m.Subject] = true
-		return true, nil
-	})
+// rebuildLinks walks the LOG and puts back the links that are missing. How far the last run came stands in the metadata
+// of LINKS, so that a large log is not read at every start; a LINKS made anew, or restored from a backup, says less or
+// nothing. A crash in the middle leaves the mark where it was, and the next run begins there.
+func (p *provisioner) rebuildLinks(ctx context.Context, l *Log) (int, error) {
+	info, err := streamInfo(ctx, p.js, l.stream(streamLinks))
 	if err != nil {
 		return 0, err
 	}
-	n := 0
-	put := func(provider, object string, k Link) error {
-		subject := l.linkSubject(provider, object)
-		if provider == "" || object == "" || have[subject] {
-			return nil
-		}
-		have[subject] = true
-		n++
-		return l.PutLink(ctx, provider, object, k)
+	state, err := l.Info(ctx)
+	if err != nil {
+		return 0, err
 	}
-	for _, filter := range []string{
-		l.subject("log", string(events.EntityProviderAccount), "*", "*", "*"),
-		l.subject("log", string(events.EntityCharge), "*", "*", "*"),
-	} {
-		err := l.walk(ctx, l.stream(streamLog), filter, 1, func(m stored) (bool, error) {
+	mark, err := strconv.ParseUint(info.Config.Metadata[metadataLinks], 10, 64)
+	if err != nil || mark > state.LastSequence {
+		mark = 0
+	}
+	n := 0
+	for _, entity := range []events.Entity{events.EntityProviderAccount, events.EntityCharge} {
+		err := l.walk(ctx, l.stream(streamLog), l.subject("log", string(entity), "*", "*", "*"), mark+1, func(m stored) (bool, error) {
 			e, err := m.entry()
 			if err != nil {
 				return false, err
 			}
-			return true, l.putLinkOf(e.Event, put)
+			put, err := l.putLinkOf(ctx, e.Event)
+			if put {
+				n++
+			}
+			return err == nil, err
 		})
 		if err != nil {
 			return n, err
 		}
 	}
-	return n, nil
+	if mark == state.LastSequence {
+		return n, nil
+	}
+	config := info.Config
+	config.Metadata = maps.Clone(config.Metadata)
+	if config.Metadata == nil {
+		config.Metadata = map[string]string{}
+	}
+	config.Metadata[metadataLinks] = strconv.FormatUint(state.LastSequence, 10)
+	_, err = p.js.UpdateStream(ctx, config)
+	return n, readError(err)
 }
 
-// putLinkOf puts the link that an event implies: provider customer to customer, payment (else charge) to charge.
-func (l *Log) putLinkOf(ev *events.Event, put func(provider, object string, k Link) error) error {
-	if ev.Type == events.ProviderAccountLinked {
+// putLinkOf puts the link that an event implies, if it is missing: provider customer to customer, payment (else charge)
+// to charge.
+func (l *Log) putLinkOf(ctx context.Context, ev *events.Event) (put bool, err error) {
+	var provider, object string
+	var k Link
+	switch {
+	case ev.Type == events.ProviderAccountLinked:
 		s := ev.Data.ProviderAccount
-		return put(s.ProviderID, s.ProviderCustomerID,
-			Link{Entity: events.EntityCustomer, ID: s.CustomerID, CustomerID: s.CustomerID})
-	}
-	if s := ev.Data.Charge; s != nil {
-		object := s.ProviderPaymentID
+		provider, object = s.ProviderID, s.ProviderCustomerID
+		k = Link{Entity: events.EntityCustomer, ID: s.CustomerID, CustomerID: s.CustomerID}
+	case ev.Data.Charge != nil:
+		s := ev.Data.Charge
+		provider, object = s.ProviderID, s.ProviderPaymentID
 		if object == "" {
 			object = s.ProviderChargeID
 		}
-		return put(s.ProviderID, object, Link{Entity: events.EntityCharge, ID: s.ID, CustomerID: s.CustomerID})
+		k = Link{Entity: events.EntityCharge, ID: s.ID, CustomerID: s.CustomerID}
 	}
-	return nil
+	if provider == "" || object == "" {
+		return false, nil
+	}
+	if _, err := l.Link(ctx, provider, object); !errors.Is(err, ErrNotFound) {
+		return false, err
+	}
+	err = l.PutLink(ctx, provider, object, k)
+	return err == nil, err
 }

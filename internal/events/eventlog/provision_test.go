@@ -320,6 +320,7 @@ func TestHarmlessDifferences(t *testing.T) {
 }
 
 func TestWeakenedConsumers(t *testing.T) {
+	t.Parallel()
 	tests := map[string]struct {
 		stream, consumer, setting string
 		change                    func(*jetstream.ConsumerConfig)
@@ -427,5 +428,12 @@ func TestLinksAreRebuiltFromTheLog(t *testing.T) {
 	}
 	if r, err = eventlog.Provision(t.Context(), nc, eventlog.Config{}); err != nil || r.Links != 0 {
 		t.Errorf("again: %+v, %v", r, err)
+	}
+	put(events.EntityCharge, events.ReportedChargeID("stripe", "pi_3", ""), func(last *events.Event) (*events.Event, error) {
+		p := events.Payment{ID: "pi_3", Status: events.PaymentSucceeded, Amount: 100, Currency: "usd"}
+		return events.DecideCharge(last, events.PaymentObserved{ID: events.ReportedChargeID("stripe", "pi_3", ""), ProviderID: "stripe", Payment: p}, cause)
+	})
+	if r, err = eventlog.Provision(t.Context(), nc, eventlog.Config{}); err != nil || r.Links != 1 || len(r.Unchanged) != 10 {
+		t.Errorf("one more: %+v, %v", r, err)
 	}
 }

@@ -23,7 +23,8 @@ const (
 )
 
 const (
-	metadataEnv    = "paykit_env" // in the LOG's stream metadata
+	metadataEnv    = "paykit_env"              // in the LOG's stream metadata
+	metadataLinks  = "paykit_links_rebuilt_to" // in LINKS' stream metadata: a sequence of the LOG
 	inboxLife      = 42 * 24 * time.Hour
 	deadLife       = 365 * 24 * time.Hour
 	maxEvent       = 256 << 10       // bytes of an event
@@ -32,7 +33,7 @@ const (
 	maxAckWait     = 30 * time.Second
 	ackWait        = 20 * time.Second // + pinned TTL < 40 s: a killed worker's calls are taken up in time
 	pinnedTTL      = 10 * time.Second
-	maxAckPending  = 10_000 // delayed messages count: reached, the consumer would stand still
+	maxAckPending  = 50_000 // delayed messages count: reached, the consumer would stand still
 	minAckPending  = 1_000
 	pinnedGroup    = "active"
 	republishTo    = ".events.{{wildcard(1)}}.{{wildcard(2)}}.{{wildcard(4)}}"

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -23,11 +22,12 @@ import (
 func inFiles(t *testing.T, srv *eventlogtest.Server, text string) bool {
 	t.Helper()
 	found := false
-	err := filepath.WalkDir(srv.StoreDir, func(path string, d fs.DirEntry, err error) error {
+	root := os.DirFS(srv.StoreDir)
+	err := fs.WalkDir(root, ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		b, err := os.ReadFile(path)
+		b, err := fs.ReadFile(root, path)
 		found = found || bytes.Contains(b, []byte(text))
 		return err
 	})
@@ -36,8 +36,6 @@ func inFiles(t *testing.T, srv *eventlogtest.Server, text string) bool {
 	}
 	return found
 }
-
-func text(s string) *string { return &s }
 
 func TestProfiles(t *testing.T) {
 	srv := eventlogtest.Start(t)
@@ -48,7 +46,7 @@ func TestProfiles(t *testing.T) {
 	}
 	var last uint64
 	for i, email := range []string{"canary-one@example.com", "canary-two@example.com", "canary-three@example.com"} {
-		p := eventlog.Profile{Email: text(email), Metadata: map[string]string{"n": fmt.Sprint(i)}}
+		p := eventlog.Profile{Email: new(email), Metadata: map[string]string{"n": fmt.Sprint(i)}}
 		sequence, err := l.PutProfile(t.Context(), a, p, last)
 		if err != nil || sequence <= last {
 			t.Fatalf("revision %d: %d, %v", i, sequence, err)
@@ -58,7 +56,7 @@ func TestProfiles(t *testing.T) {
 		}
 		last = sequence
 		if i == 0 { // only the customer's own revisions count
-			if _, err := l.PutProfile(t.Context(), b, eventlog.Profile{Name: text("other-canary")}, 0); err != nil {
+			if _, err := l.PutProfile(t.Context(), b, eventlog.Profile{Name: new("other-canary")}, 0); err != nil {
 				t.Fatal(err)
 			}
 		}
