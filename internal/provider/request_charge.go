@@ -41,7 +41,7 @@ func (w *Worker) chargeRequested(ctx context.Context, r request) error {
 func (w *Worker) beginPayment(ctx context.Context, r request, p *guardedAPI, e eventlog.Entry) error {
 	c := e.Event.Data.Charge
 	if c.CancelRequestedAt != nil {
-		return w.cancelUnmade(ctx, r, p, e)
+		return w.cancelUnmade(ctx, r, c)
 	}
 	customer, err := w.customer(ctx, c.CustomerID)
 	if err != nil {
@@ -316,7 +316,7 @@ func (w *Worker) chargeCancelRequested(ctx context.Context, r request) error {
 		return err
 	}
 	if c.ProviderPaymentID == "" {
-		return w.cancelUnmade(ctx, r, p, e)
+		return w.cancelUnmade(ctx, r, c)
 	}
 	return w.cancelPayment(ctx, r, p, e, false)
 }
@@ -336,15 +336,10 @@ func (w *Worker) cancelPayment(ctx context.Context, r request, p *guardedAPI, e 
 	return err
 }
 
-// cancelUnmade cancels a charge whose payment is not known. A try that was never answered may have made one: it takes
-// no money, but it is canceled, so that nobody can confirm it by hand.
-func (w *Worker) cancelUnmade(ctx context.Context, r request, p *guardedAPI, e eventlog.Entry) error {
-	c := e.Event.Data.Charge
-	if err := w.cancelOrphan(ctx, p, c); err != nil {
-		return err
-	}
-	// A crash right before leaves the charge open; the request comes again. Whoever is making the payment at this moment
-	// finds the charge ended when it records it, and cancels it.
+// cancelUnmade cancels a charge whose payment is not known. A crash right before leaves the charge open; the request
+// comes again. Whoever is making the payment at this moment finds the charge ended when it records it, and cancels it;
+// one that an unanswered try made takes no money, and is canceled when charge.canceled is carried out.
+func (w *Worker) cancelUnmade(ctx context.Context, r request, c *events.Charge) error {
 	_, _, err := w.observePayment(ctx, r, c, events.Payment{Status: events.PaymentCanceled})
 	return err
 }

@@ -199,8 +199,18 @@ func TestChargeSurvivesKills(t *testing.T) {
 			p := w.buyer(tt.card)
 			e := p.charge(tt.returnURL)
 			w.runUntil(tt.point)
+			w.called()
 			w.start()
 			c := w.untilCharge(e.Event.Subject, tt.want)
+			// The next worker asks how the payment stands before it confirms anything.
+			for _, call := range w.called() {
+				if strings.HasPrefix(call, "GET /v1/payment_intents/pi_") {
+					break
+				}
+				if strings.Contains(call, "/confirm") {
+					t.Errorf("confirmed without asking: %s", call)
+				}
+			}
 			if tt.want == events.ChargeStatusSucceeded {
 				w.oneCapture(c.ID)
 				if diff := cmp.Diff([]string{"requested", "processing", "succeeded"}, w.history(events.EntityCharge, c.ID)); diff != "" {
@@ -339,6 +349,30 @@ func TestChargeCanceledWhileUnderWay(t *testing.T) {
 	})
 }
 
+// The charge ends between the making of its payment and the recording of it: the payment must never be paid.
+func TestChargeEndedWhileItsPaymentIsMade(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.buyer("pm_card_visa")
+	e := p.charge("")
+	worker := w.worker()
+	worker.StopAt(func(point string) error {
+		if point == "payment_linked" {
+			p.updateCharge(e.Event.Subject, events.PaymentObserved{Payment: events.Payment{Status: events.PaymentCanceled}})
+		}
+		return nil
+	})
+	if got := worker.CarryOut(t.Context(), w.message(e, 1)); got != eventlog.Done() {
+		t.Fatalf("%+v\n%s", got, w.logs)
+	}
+	if got := w.payments(e.Event.Subject); len(got) != 1 || got[0].Status != "canceled" {
+		t.Errorf("ledger is %+v; want the payment canceled", got)
+	}
+	if diff := cmp.Diff([]string{"requested", "canceled"}, w.history(events.EntityCharge, e.Event.Subject)); diff != "" {
+		t.Error("events (-want +got)", diff)
+	}
+}
+
 // The provider's customer was deleted behind our back: its methods went with it, and a new one is made.
 func TestChargeOfAVanishedCustomer(t *testing.T) {
 	t.Parallel()
@@ -366,6 +400,28 @@ func TestChargeOfAVanishedCustomer(t *testing.T) {
 	w.oneCapture(c.ID)
 	if !w.state(events.EntityPaymentMethod, p.meth).Data.PaymentMethod.Live() {
 		t.Error("the new account's method was detached with the old one's")
+	}
+}
+
+// The unlinking of an old account, carried out late, leaves the methods of the next one alone.
+func TestAccountUnlinkedLate(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.buyer("pm_card_visa")
+	old := p.meth
+	unlinked := w.append(events.EntityProviderAccount, p.account(), p.ref, func(last *events.Event, c events.Cause) (*events.Event, error) {
+		return events.DecideProviderAccount(last, events.UnlinkAccount{ProviderCustomerID: p.cus}, c)
+	})
+	w.advance(time.Second)
+	_, p.meth = p.save("pm_card_visa")
+	if got := w.worker().CarryOut(t.Context(), w.message(unlinked, 1)); got != eventlog.Done() {
+		t.Fatalf("%+v\n%s", got, w.logs)
+	}
+	if w.state(events.EntityPaymentMethod, old).Data.PaymentMethod.Live() {
+		t.Error("the old account's method is still live")
+	}
+	if !w.state(events.EntityPaymentMethod, p.meth).Data.PaymentMethod.Live() {
+		t.Error("the new account's method was detached")
 	}
 }
 

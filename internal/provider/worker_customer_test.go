@@ -197,6 +197,9 @@ func TestDeletedCustomerIsErased(t *testing.T) {
 			})
 			w.until(events.EntityPaymentMethod, p.meth, func(e *events.Event) bool { return !e.Data.PaymentMethod.Live() })
 			w.eventually("no canary is left", func() bool { return !holds(t, w.server.StoreDir, "canary") })
+			if dead, err := w.log.DeadLetters(t.Context(), p.ref.ID); err != nil || len(dead) != 0 {
+				t.Errorf("dead letters: %+v, %v", dead, err)
+			}
 			if !p.atProvider().Deleted {
 				t.Error("the provider still has the customer")
 			}
@@ -232,6 +235,38 @@ func TestRevivedCustomerKeepsTheNewLife(t *testing.T) {
 	w.until(events.EntityCheckout, p.checkout().Event.Subject, checkoutIs(events.StateCreated))
 	p.cus = w.state(events.EntityProviderAccount, p.account()).Data.ProviderAccount.ProviderCustomerID
 	w.eventually("the new account has the new profile", func() bool { return p.atProvider().Email == "revived@example.com" })
+}
+
+// The erasing of an old life, carried out after the new one has an account.
+func TestErasingLateLeavesTheNewAccount(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.buyer("pm_card_visa")
+	p.sync("canary@example.com", "Old", nil)
+	p.delete()
+	deleted, err := w.log.LoadFromLeader(t.Context(), events.EntityCustomer, p.ref.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.append(events.EntityProviderAccount, p.account(), p.ref, func(last *events.Event, c events.Cause) (*events.Event, error) {
+		return events.DecideProviderAccount(last, events.UnlinkAccount{ProviderCustomerID: p.cus}, c)
+	})
+	p.sync("revived@example.com", "New", nil)
+	worker := w.worker()
+	if got := worker.CarryOut(t.Context(), w.message(p.checkout(), 1)); got != eventlog.Done() {
+		t.Fatalf("%+v\n%s", got, w.logs)
+	}
+	if got := worker.CarryOut(t.Context(), w.message(deleted, 1)); got != eventlog.Done() {
+		t.Fatalf("%+v\n%s", got, w.logs)
+	}
+	if !p.atProvider().Deleted {
+		t.Error("the old life's provider customer is still there")
+	}
+	account := w.state(events.EntityProviderAccount, p.account()).Data.ProviderAccount
+	p.cus = account.ProviderCustomerID
+	if account.Status != events.AccountLinked || p.atProvider().Deleted {
+		t.Errorf("the new life's account is %+v", account)
+	}
 }
 
 // deliver stores a delivery as the webhook door does.
