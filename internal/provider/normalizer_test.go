@@ -169,7 +169,8 @@ func TestParkedUntilTheOwnerIsKnown(t *testing.T) {
 			"refund of a payment that is still under way", func(b *buyer) []string {
 				return []string{b.event("refund.created", b.refund("", "succeeded", 900))}
 			}, (*buyer).paid,
-			[]events.Type{events.ChargeRefunded, events.ChargeSucceeded}, underWay,
+			[]events.Type{events.ChargeRefunded, events.ChargeSucceeded},
+			underWay,
 		},
 		{
 			"refunds of a foreign payment before it", func(b *buyer) []string {
