@@ -169,7 +169,7 @@ func acts() []act {
 			},
 		},
 		{
-			operation: ExpireSession, prepare: func(s *scene) string { return s.session("1").ID },
+			operation: ExpireSession, prepare: func(s *scene) string { return s.session().ID },
 			do: func(s *scene, id string) error {
 				_, err := s.API.ExpireSession(s.Context(), s.key("act"), id)
 				return err

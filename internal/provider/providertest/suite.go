@@ -96,14 +96,14 @@ func deletedCustomerIsGone(s *scene) {
 }
 
 func sessionIsMadeOnceAndPaid(s *scene) {
-	one := s.session("1")
+	one := s.session()
 	if one.Status != events.SessionOpen || one.Setup || one.Paid || one.URL == "" || !one.ExpiresAt.After(s.Start) || one.ProviderCustomerID != s.customer {
 		s.Fatalf("made %+v", one)
 	}
 	if one.Owner != s.sessionRequest("1").Owner {
 		s.Fatalf("owner %+v", one.Owner)
 	}
-	s.must(sameID(s.session("1").ID, one.ID))
+	s.must(sameID(s.session().ID, one.ID))
 	s.counted(CreateSession, 1)
 	s.must(s.Complete(s.Context(), one.ID, CardGood))
 	done, err := s.API.Session(s.Context(), one.ID)
@@ -144,7 +144,7 @@ func sessionIsMadeOnceAndPaid(s *scene) {
 }
 
 func sessionIsExpired(s *scene) {
-	one := s.session("1")
+	one := s.session()
 	for _, key := range []string{"expire", "expire", "expire again"} {
 		got, err := s.API.ExpireSession(s.Context(), s.key(key), one.ID)
 		s.must(err)
@@ -371,7 +371,7 @@ func allPagesOfRefunds(s *scene) {
 
 func lookupsMatchExactly(s *scene) {
 	p := s.payment(s.method(CardGood), "1")
-	one := s.session("1")
+	one := s.session()
 	foreign := func(o events.Owner) events.Owner {
 		o.Customer += "x"
 		return o

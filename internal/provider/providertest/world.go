@@ -156,9 +156,9 @@ func (s *scene) sessionRequest(checkout string) provider.SessionRequest {
 	}
 }
 
-func (s *scene) session(checkout string) events.Session {
+func (s *scene) session() events.Session {
 	s.Helper()
-	one, err := s.API.CreateSession(s.Context(), s.key("session "+checkout), s.sessionRequest(checkout))
+	one, err := s.API.CreateSession(s.Context(), s.key("session"), s.sessionRequest("1"))
 	s.must(err)
 	return one
 }

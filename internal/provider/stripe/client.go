@@ -88,8 +88,8 @@ func New(cfg Config) (*Client, error) {
 	// a backend left out panics when it is used.
 	backend := func(of stripego.SupportedBackend) stripego.Backend {
 		return stripego.GetBackendWithConfig(of, &stripego.BackendConfig{
-			URL: stripego.String(base), HTTPClient: httpClient, LeveledLogger: silent{},
-			MaxNetworkRetries: stripego.Int64(0), EnableTelemetry: stripego.Bool(false),
+			URL: new(base), HTTPClient: httpClient, LeveledLogger: silent{},
+			MaxNetworkRetries: new(int64(0)), EnableTelemetry: new(false),
 		})
 	}
 	backends := &stripego.Backends{
@@ -235,7 +235,7 @@ func createdSince(since time.Time) *stripego.RangeQueryParams {
 
 // listParams are the parameters that belong to every look-up.
 func listParams(p stripego.Params) stripego.ListParams {
-	return stripego.ListParams{Context: p.Context, Limit: stripego.Int64(pageSize)}
+	return stripego.ListParams{Context: p.Context, Limit: new(int64(pageSize))}
 }
 
 // text is a parameter that is left out when empty.

@@ -73,7 +73,7 @@ func (c *Client) UpdateCustomer(ctx context.Context, key, id string, r provider.
 	}
 	_, err = c.write(ctx, operation, key, func(p stripego.Params) error {
 		_, err := c.api.Customers.Update(id, &stripego.CustomerParams{
-			Params: p, Email: stripego.String(r.Email), Name: stripego.String(r.Name), Metadata: metadata,
+			Params: p, Email: new(r.Email), Name: new(r.Name), Metadata: metadata,
 		})
 		return err
 	})
@@ -108,7 +108,7 @@ func (c *Client) SetDefaultMethod(ctx context.Context, key, id, methodID string)
 	}
 	_, err := c.write(ctx, operation, key, func(p stripego.Params) error {
 		_, err := c.api.Customers.Update(id, &stripego.CustomerParams{
-			Params: p, InvoiceSettings: &stripego.CustomerInvoiceSettingsParams{DefaultPaymentMethod: stripego.String(methodID)},
+			Params: p, InvoiceSettings: &stripego.CustomerInvoiceSettingsParams{DefaultPaymentMethod: new(methodID)},
 		})
 		return err
 	})

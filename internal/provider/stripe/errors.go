@@ -67,16 +67,17 @@ func (t watchTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 // classify is the one place that says what a failed call means. It lets nothing of Stripe's body through but codes,
 // the parameter's name and the request id: stripe-go's errors print the whole body, client secrets and e-mail included.
 //
-//	answer                                  write      read
-//	402                                     Declined   Declined
-//	400, 404 and other 4xx                  Invalid    Invalid
-//	… with Stripe-Should-Retry: true        Transient  Transient
-//	401, 403                                Blocked    Blocked
-//	409, 425, 429, 503                      Transient  Transient
-//	408, 424, 500, 502, 504, other 5xx      InDoubt    Transient
-//	not Stripe's JSON, any other status     InDoubt    Transient
-//	no answer, never connected              Transient  Transient
-//	no answer, cut off                      InDoubt    Transient
+//	402                                     Declined
+//	401, 403                                Blocked
+//	409, 425, 429, 503                      Transient
+//	408, 424, 500, 502, 504, other 5xx      InDoubt
+//	400, 404 and other 4xx                  Invalid; Transient with Stripe-Should-Retry: true
+//	429, 503 that are not Stripe's JSON     Transient
+//	all else that is not Stripe's JSON      InDoubt
+//	no answer, never connected              Transient
+//	no answer, cut off                      InDoubt
+//
+// A read has done nothing, so it is Transient where a write would be InDoubt.
 //
 // 503 is Transient although a 503 could come after the call was carried out: it is repeated with its key, which is
 // right for both.
@@ -166,7 +167,7 @@ func cause(err error, w *watch) error {
 func retryAfter(h http.Header) time.Duration {
 	v := h.Get("Retry-After")
 	if s, err := strconv.Atoi(v); err == nil {
-		return min(max(time.Duration(s), 0), maxRetryAfter/time.Second) * time.Second
+		return time.Duration(min(max(s, 0), int(maxRetryAfter/time.Second))) * time.Second
 	}
 	at, err := http.ParseTime(v)
 	if err != nil {

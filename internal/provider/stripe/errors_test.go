@@ -340,7 +340,7 @@ func TestNewRefuses(t *testing.T) {
 		{"a blank key", Config{APIKey: " \n", APIBase: local, Env: "e"}, ErrKeyMissing},
 		{"a publishable key", Config{APIKey: "pk_test_x", APIBase: local, Env: "e"}, ErrKeyUnknown},
 		{"a prefix only", Config{APIKey: "sk_test_", APIBase: local, Env: "e"}, ErrKeyUnknown},
-		{"a key with a line's end", Config{APIKey: "sk_test_x\n", APIBase: local, Env: "e"}, ErrKeyUnknown},
+		{"a key with a line's end", Config{APIKey: "sk_test_x" + "\n", APIBase: local, Env: "e"}, ErrKeyUnknown},
 		{"no base", Config{APIKey: "sk_test_x", Env: "e"}, ErrBase},
 		{"a base without a scheme", Config{APIKey: "sk_test_x", APIBase: "localhost:8421", Env: "e"}, ErrBase},
 		{"no environment", Config{APIKey: "sk_test_x", APIBase: local}, ErrEnvMissing},

@@ -30,6 +30,7 @@ func startMock(t *testing.T) string {
 		t.Fatalf("%s could not be built; the test needs the go command and a module proxy: %v\n%s", mockModule, err, out)
 	}
 	// Both addresses are given: without the second one it listens for HTTPS on all interfaces.
+	//nolint:gosec // G204: built above
 	mock := exec.CommandContext(t.Context(), filepath.Join(dir, "stripe-mock"), "-http-addr", "127.0.0.1:0", "-https-addr", "127.0.0.1:0")
 	out, err := mock.StdoutPipe()
 	if err != nil {

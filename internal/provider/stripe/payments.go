@@ -22,8 +22,8 @@ func (c *Client) CreatePayment(ctx context.Context, key string, r provider.Payme
 	var out paymentIntent
 	_, err := c.write(ctx, operation, key, func(p stripego.Params) error {
 		made, err := c.api.PaymentIntents.New(&stripego.PaymentIntentParams{
-			Params: p, Amount: stripego.Int64(r.Amount), Currency: stripego.String(r.Currency),
-			Customer: stripego.String(r.CustomerID), PaymentMethod: text(r.MethodID),
+			Params: p, Amount: new(r.Amount), Currency: new(r.Currency),
+			Customer: new(r.CustomerID), PaymentMethod: text(r.MethodID),
 			PaymentMethodTypes: stripego.StringSlice([]string{"card"}),
 			Description:        text(r.Description), Metadata: c.metadata(r.Owner, r.Metadata),
 		})
@@ -51,7 +51,7 @@ func (c *Client) ConfirmPayment(ctx context.Context, key, id string, r provider.
 	w, err := c.write(ctx, operation, key, func(p stripego.Params) error {
 		params := &stripego.PaymentIntentConfirmParams{Params: p, PaymentMethod: text(r.MethodID), ReturnURL: text(r.ReturnURL)}
 		if r.ReturnURL == "" {
-			params.OffSession = stripego.Bool(true)
+			params.OffSession = new(true)
 		}
 		params.AddExpand("latest_charge")
 		confirmed, err := c.api.PaymentIntents.Confirm(id, params)
@@ -143,7 +143,7 @@ func (c *Client) FindPayment(ctx context.Context, customerID string, owner event
 	found := ""
 	err := c.read(ctx, operation, func(p stripego.Params) error {
 		it := c.api.PaymentIntents.List(&stripego.PaymentIntentListParams{
-			ListParams: listParams(p), Customer: stripego.String(customerID), CreatedRange: createdSince(since),
+			ListParams: listParams(p), Customer: new(customerID), CreatedRange: createdSince(since),
 		})
 		for it.Next() {
 			one := it.PaymentIntent()
@@ -185,7 +185,7 @@ func (c *Client) CancelPayment(ctx context.Context, key, id string, abandoned bo
 	var out paymentIntent
 	_, err = c.write(ctx, operation, key, func(p stripego.Params) error {
 		canceled, err := c.api.PaymentIntents.Cancel(id, &stripego.PaymentIntentCancelParams{
-			Params: p, CancellationReason: stripego.String(string(reason)),
+			Params: p, CancellationReason: new(string(reason)),
 		})
 		if err != nil {
 			return err

@@ -21,7 +21,7 @@ func (c *Client) CreateRefund(ctx context.Context, key string, r provider.Refund
 	var out stripeRefund
 	_, err := c.write(ctx, operation, key, func(p stripego.Params) error {
 		params := &stripego.RefundParams{
-			Params: p, PaymentIntent: text(r.PaymentID), Amount: stripego.Int64(r.Amount), Reason: text(r.Reason),
+			Params: p, PaymentIntent: text(r.PaymentID), Amount: new(r.Amount), Reason: text(r.Reason),
 			Metadata: c.metadata(r.Owner, nil),
 		}
 		if r.PaymentID == "" {

@@ -41,29 +41,29 @@ func (c *Client) sessionParams(p stripego.Params, r provider.SessionRequest) *st
 		cancel = r.SuccessURL
 	}
 	params := &stripego.CheckoutSessionParams{
-		Params: p, Customer: stripego.String(r.CustomerID), Metadata: metadata,
-		SuccessURL: stripego.String(r.SuccessURL), CancelURL: stripego.String(cancel),
+		Params: p, Customer: new(r.CustomerID), Metadata: metadata,
+		SuccessURL: new(r.SuccessURL), CancelURL: new(cancel),
 	}
 	// A session's metadata is not copied to the intent that it makes, so the intent is given its own.
 	if r.Setup {
-		params.Mode = stripego.String(string(stripego.CheckoutSessionModeSetup))
+		params.Mode = new(string(stripego.CheckoutSessionModeSetup))
 		params.PaymentMethodTypes = stripego.StringSlice([]string{"card"})
 		params.ClientReferenceID = text(r.Owner.Setup)
 		params.SetupIntentData = &stripego.CheckoutSessionSetupIntentDataParams{Metadata: metadata}
 		return params
 	}
-	params.Mode = stripego.String(string(stripego.CheckoutSessionModePayment))
+	params.Mode = new(string(stripego.CheckoutSessionModePayment))
 	params.ClientReferenceID = text(r.Owner.Checkout)
 	params.LineItems = []*stripego.CheckoutSessionLineItemParams{{
-		Quantity: stripego.Int64(1),
+		Quantity: new(int64(1)),
 		PriceData: &stripego.CheckoutSessionLineItemPriceDataParams{
-			Currency: stripego.String(r.Currency), UnitAmount: stripego.Int64(r.Amount),
-			ProductData: &stripego.CheckoutSessionLineItemPriceDataProductDataParams{Name: stripego.String(productName(r.Description))},
+			Currency: new(r.Currency), UnitAmount: new(r.Amount),
+			ProductData: &stripego.CheckoutSessionLineItemPriceDataProductDataParams{Name: new(productName(r.Description))},
 		},
 	}}
 	params.PaymentIntentData = &stripego.CheckoutSessionPaymentIntentDataParams{Description: text(r.Description), Metadata: metadata}
 	if r.SaveMethod {
-		params.PaymentIntentData.SetupFutureUsage = stripego.String(string(stripego.PaymentIntentSetupFutureUsageOffSession))
+		params.PaymentIntentData.SetupFutureUsage = new(string(stripego.PaymentIntentSetupFutureUsageOffSession))
 	}
 	return params
 }
@@ -110,7 +110,7 @@ func (c *Client) FindSession(ctx context.Context, customerID string, owner event
 	found := ""
 	err := c.read(ctx, operation, func(p stripego.Params) error {
 		it := c.api.CheckoutSessions.List(&stripego.CheckoutSessionListParams{
-			ListParams: listParams(p), Customer: stripego.String(customerID), CreatedRange: createdSince(since),
+			ListParams: listParams(p), Customer: new(customerID), CreatedRange: createdSince(since),
 		})
 		for it.Next() {
 			one := it.CheckoutSession()
