@@ -19,6 +19,7 @@ import (
 )
 
 func TestLoadFindsTheLastEvent(t *testing.T) {
+	t.Parallel()
 	l := eventlogtest.Provisioned(t)
 	id := events.CustomerID("a")
 	if _, err := l.Load(t.Context(), events.EntityCustomer, id); !errors.Is(err, eventlog.ErrNotFound) {
@@ -38,9 +39,16 @@ func TestLoadFindsTheLastEvent(t *testing.T) {
 			t.Errorf("loaded %d, version %d of %s", e.Sequence, e.Event.EntityVersion, e.Event.Subject)
 		}
 	}
+	if e, err := l.Read(t.Context(), 2); err != nil || e.Sequence != 2 || e.Event.EntityVersion != 2 {
+		t.Errorf("read: %+v, %v", e, err)
+	}
+	if _, err := l.Read(t.Context(), 9); !errors.Is(err, eventlog.ErrNotFound) {
+		t.Errorf("read behind the end: %v", err)
+	}
 }
 
 func TestAppendIsGuarded(t *testing.T) {
+	t.Parallel()
 	l := eventlogtest.Provisioned(t)
 	first := appendCustomer(t, l, "a", 1)
 	next, err := syncCustomer("a", "cmd_2")(first.Event)
@@ -66,6 +74,7 @@ func TestAppendIsGuarded(t *testing.T) {
 }
 
 func TestAppendRefusesWhatMustNotBeInASubject(t *testing.T) {
+	t.Parallel()
 	l := eventlogtest.Provisioned(t)
 	good := appendCustomer(t, l, "a", 1).Event
 	for name, change := range map[string]func(*events.Event){
@@ -145,6 +154,7 @@ func race(t *testing.T, conns []*nats.Conn, cfg eventlog.Config) {
 }
 
 func TestSixteenWritersRace(t *testing.T) {
+	t.Parallel()
 	srv := eventlogtest.Start(t)
 	conns := make([]*nats.Conn, 16)
 	for i := range conns {
@@ -155,6 +165,7 @@ func TestSixteenWritersRace(t *testing.T) {
 }
 
 func TestOneBeginning(t *testing.T) {
+	t.Parallel()
 	l := eventlogtest.Provisioned(t)
 	var wg sync.WaitGroup
 	var won atomic.Int64
@@ -177,6 +188,7 @@ func TestOneBeginning(t *testing.T) {
 }
 
 func TestUpdateDoesWhatDecideSays(t *testing.T) {
+	t.Parallel()
 	l := eventlogtest.Provisioned(t)
 	id := events.CustomerID("a")
 	refusal := &events.Error{Code: events.CodeCustomerNotFound}
@@ -359,9 +371,11 @@ func TestLostAcknowledgementOfAppend(t *testing.T) {
 func TestServerAwayForAMoment(t *testing.T) {
 	t.Parallel()
 	srv := eventlogtest.Start(t)
-	l := eventlogtest.Open(t, srv.Conn(t))
+	away := make(chan struct{}, 10)
+	l := eventlogtest.Open(t, srv.Conn(t, nats.DisconnectErrHandler(func(*nats.Conn, error) { away <- struct{}{} })))
 	appendCustomer(t, l, "a", 1)
 	srv.Stop()
+	receive(t, away, "the end of the connection")
 	ev, err := syncCustomer("b", "cmd_1")(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -448,6 +462,7 @@ func fill(t *testing.T, l *eventlog.Log) {
 }
 
 func TestHistoryAndLatest(t *testing.T) {
+	t.Parallel()
 	l := eventlogtest.Provisioned(t)
 	appendCustomer(t, l, "a", 3)
 	appendCustomer(t, l, "b", 1)

@@ -89,6 +89,7 @@ func settled(t *testing.T, l *eventlog.Log, stream string, name eventlog.Consume
 }
 
 func TestLanes(t *testing.T) {
+	t.Parallel()
 	l := eventlogtest.Provisioned(t)
 	const customers, each = 4, 10
 	for i := range each {
@@ -146,6 +147,7 @@ func TestLanes(t *testing.T) {
 }
 
 func TestOnlyItsEvents(t *testing.T) {
+	t.Parallel()
 	l := eventlogtest.Provisioned(t)
 	appendCustomer(t, l, "a", 2) // created, updated
 	e := createCharge(t, l, "a", "k")
@@ -417,6 +419,7 @@ func TestConsumeThroughARestart(t *testing.T) {
 }
 
 func TestConsumeWithoutItsConsumer(t *testing.T) {
+	t.Parallel()
 	l := eventlogtest.Provisioned(t)
 	if err := l.Consume(t.Context(), "nobody", eventlog.ConsumeOptions{}); err == nil {
 		t.Error("consumed from nowhere")

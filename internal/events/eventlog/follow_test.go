@@ -78,6 +78,7 @@ func (r *reader) until(last uint64) {
 }
 
 func TestFollow(t *testing.T) {
+	t.Parallel()
 	l := eventlogtest.Provisioned(t)
 	empty := follow(t, l, 0)
 	empty.next = 1
@@ -114,6 +115,7 @@ func TestFollow(t *testing.T) {
 }
 
 func TestFollowInBatches(t *testing.T) {
+	t.Parallel()
 	l := eventlogtest.Provisioned(t)
 	j := js(t, l)
 	first, err := syncCustomer("a", "cmd")(nil)
@@ -159,6 +161,7 @@ func TestFollowThroughRestarts(t *testing.T) {
 }
 
 func TestFollowEndsWithTheHandler(t *testing.T) {
+	t.Parallel()
 	l := eventlogtest.Provisioned(t)
 	appendCustomer(t, l, "a", 1)
 	broken := errors.New("the view is broken")
@@ -168,6 +171,7 @@ func TestFollowEndsWithTheHandler(t *testing.T) {
 }
 
 func TestFollowSeesDamage(t *testing.T) {
+	t.Parallel()
 	l := eventlogtest.Provisioned(t)
 	nc := l.Conn()
 	remake(t, nc, "PAYKIT_LOG", func(c *jetstream.StreamConfig) { c.DenyDelete = false })
@@ -207,6 +211,7 @@ func TestFollowSeesDamage(t *testing.T) {
 }
 
 func TestWakeTellsOnlyWhatWasStored(t *testing.T) {
+	t.Parallel()
 	l := eventlogtest.Provisioned(t)
 	type woken struct {
 		entity   events.Entity
@@ -249,6 +254,7 @@ func TestWakeTellsOnlyWhatWasStored(t *testing.T) {
 }
 
 func TestInfo(t *testing.T) {
+	t.Parallel()
 	l := eventlogtest.Provisioned(t)
 	before, err := l.Info(t.Context())
 	if err != nil || before.LastSequence != 0 || before.Created.IsZero() || before.MaxBytes <= 0 {

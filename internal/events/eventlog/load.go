@@ -200,6 +200,16 @@ func (l *Log) LoadFromLeader(ctx context.Context, entity events.Entity, id strin
 	return m.entry()
 }
 
+// Read reads the event at a sequence. It returns [ErrNotFound] if there is none (on a
+// replicated stream also for a moment after the append).
+func (l *Log) Read(ctx context.Context, sequence uint64) (Entry, error) {
+	m, err := l.direct(ctx, l.stream(streamLog), getRequest{Sequence: sequence})
+	if err != nil {
+		return Entry{}, fmt.Errorf("read the event at sequence %d: %w", sequence, err)
+	}
+	return m.entry()
+}
+
 // HistoryFilter says whose events are wanted; empty fields match everything. An EntityID needs its Entity.
 type HistoryFilter struct {
 	CustomerID string

@@ -17,6 +17,7 @@ import (
 )
 
 func TestProvisionIsIdempotent(t *testing.T) {
+	t.Parallel()
 	nc := eventlogtest.Start(t).Conn(t)
 	if _, err := eventlog.Open(t.Context(), nc, eventlog.Config{}); !errors.Is(err, eventlog.ErrNotProvisioned) {
 		t.Fatalf("open before provisioning: %v", err)
@@ -62,6 +63,7 @@ func TestProvisionIsIdempotent(t *testing.T) {
 }
 
 func TestLogTakesFourFifthsOfTheRoom(t *testing.T) {
+	t.Parallel()
 	const limit = 1 << 30
 	nc := eventlogtest.Start(t, func(o *server.Options) { o.JetStreamMaxStore = limit }).Conn(t)
 	r, err := eventlog.Provision(t.Context(), nc, eventlog.Config{})
@@ -74,6 +76,7 @@ func TestLogTakesFourFifthsOfTheRoom(t *testing.T) {
 }
 
 func TestTwoInstallationsOnOneServer(t *testing.T) {
+	t.Parallel()
 	nc := eventlogtest.Start(t).Conn(t)
 	var logs []*eventlog.Log
 	for _, prefix := range []string{"paykit", "pay-two"} {
@@ -102,6 +105,7 @@ func TestTwoInstallationsOnOneServer(t *testing.T) {
 }
 
 func TestEnvironmentStays(t *testing.T) {
+	t.Parallel()
 	nc := eventlogtest.Start(t).Conn(t)
 	first, err := eventlog.Provision(t.Context(), nc, eventlog.Config{MaxBytes: 64 << 20})
 	if err != nil {
@@ -178,6 +182,7 @@ func remake(t *testing.T, nc *nats.Conn, stream string, change func(*jetstream.S
 
 // Each row weakens one promise. Open must refuse it and name it; Provision must put it right, or refuse it too.
 func TestWeakenedStreams(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		stream, setting, want, got string
 		remake                     bool // can't be changed in place
@@ -237,6 +242,11 @@ func TestWeakenedStreams(t *testing.T) {
 		if w := weakened(err, tt.setting); w == nil || w.Stream != tt.stream || w.Want != tt.want || w.Got != tt.got {
 			t.Errorf("%s: open said: %v", name, err)
 		}
+		for _, word := range []string{tt.stream, tt.setting, tt.want, tt.got} {
+			if !strings.Contains(err.Error(), word) {
+				t.Errorf("%s: %q does not name %q", name, err, word)
+			}
+		}
 		_, err = eventlog.Provision(t.Context(), nc, cfg)
 		switch {
 		case tt.stays:
@@ -290,6 +300,7 @@ func deleteStream(t *testing.T, nc *nats.Conn, name string) {
 
 // What strengthens a promise, or means nothing to it, is nobody's business.
 func TestHarmlessDifferences(t *testing.T) {
+	t.Parallel()
 	l := eventlogtest.Provisioned(t)
 	nc := l.Conn()
 	update(t, nc, "PAYKIT_LOG", func(c *jetstream.StreamConfig) {
@@ -369,6 +380,7 @@ func TestWeakenedConsumers(t *testing.T) {
 }
 
 func TestServerTooOld(t *testing.T) {
+	t.Parallel()
 	srv := eventlogtest.Start(t)
 	for version, tooOld := range map[string]bool{"2.11.17": true, "1.99.0": true, "2.12.0": false, "3.0.0": false, "": true} {
 		p := startProxy(t, srv.URL, func(b []byte) []byte {
@@ -377,7 +389,7 @@ func TestServerTooOld(t *testing.T) {
 		nc := (&eventlogtest.Server{URL: p.URL}).Conn(t)
 		_, err := eventlog.Provision(t.Context(), nc, eventlog.Config{MaxBytes: 64 << 20})
 		var old *eventlog.VersionError
-		if errors.As(err, &old) != tooOld || tooOld && (old.Found != version || old.Needed != "2.12") {
+		if errors.As(err, &old) != tooOld || tooOld && (old.Found != version || !strings.Contains(err.Error(), "2.12")) {
 			t.Errorf("%q: %v", version, err)
 		}
 		nc.Close()
@@ -385,6 +397,7 @@ func TestServerTooOld(t *testing.T) {
 }
 
 func TestLinksAreRebuiltFromTheLog(t *testing.T) {
+	t.Parallel()
 	l := eventlogtest.Provisioned(t)
 	nc := l.Conn()
 	ref := events.CustomerRef{ID: events.CustomerID("a"), ReferenceID: "a"}

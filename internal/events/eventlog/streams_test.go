@@ -38,6 +38,7 @@ func inFiles(t *testing.T, srv *eventlogtest.Server, text string) bool {
 }
 
 func TestProfiles(t *testing.T) {
+	t.Parallel()
 	srv := eventlogtest.Start(t)
 	l := eventlogtest.Open(t, srv.Conn(t))
 	a, b := events.CustomerID("a"), events.CustomerID("b")
@@ -104,6 +105,7 @@ func TestProfiles(t *testing.T) {
 }
 
 func TestLinks(t *testing.T) {
+	t.Parallel()
 	l := eventlogtest.Provisioned(t)
 	k := eventlog.Link{Entity: events.EntityCharge, ID: events.ChargeID("k"), CustomerID: events.CustomerID("a")}
 	if _, err := l.Link(t.Context(), "stripe", "pi_1"); !errors.Is(err, eventlog.ErrNotFound) {
@@ -150,6 +152,7 @@ func TestLinks(t *testing.T) {
 }
 
 func TestDeliveries(t *testing.T) {
+	t.Parallel()
 	srv := eventlogtest.Start(t)
 	l := eventlogtest.Open(t, srv.Conn(t))
 	store := func(event, customer, body string, want bool) {
@@ -214,6 +217,7 @@ func TestDeliveries(t *testing.T) {
 
 // Deliveries older than 35 days are erased, oldest first and not faster than five a second; younger ones stay.
 func TestSweep(t *testing.T) {
+	t.Parallel()
 	srv := eventlogtest.Start(t)
 	nc := srv.Conn(t)
 	eventlogtest.Open(t, nc)
@@ -265,6 +269,7 @@ func TestSweep(t *testing.T) {
 
 // A done command is overwritten instead of acknowledged; one that failed too often goes to DEAD first.
 func TestCommandsLeaveNothingBehind(t *testing.T) {
+	t.Parallel()
 	srv := eventlogtest.Start(t)
 	l := eventlogtest.Open(t, srv.Conn(t))
 	for _, body := range []string{"canary-good", "canary-bad", "canary-kept"} {
@@ -336,6 +341,7 @@ func TestCommandsLeaveNothingBehind(t *testing.T) {
 
 // Nobody can take an event out of the log.
 func TestTheLogKeepsEverything(t *testing.T) {
+	t.Parallel()
 	l := eventlogtest.Provisioned(t)
 	appendCustomer(t, l, "a", 3)
 	s, err := js(t, l).Stream(t.Context(), "PAYKIT_LOG")
