@@ -172,13 +172,6 @@ func (w *Worker) advance(ctx context.Context, r request, p *guardedAPI, e eventl
 		if c.CancelRequestedAt != nil {
 			return w.cancelPayment(ctx, r, p, e, false)
 		}
-		if methodID == "" {
-			method, err := w.method(ctx, c)
-			if err != nil {
-				return err
-			}
-			methodID = method.ProviderMethodID
-		}
 		confirmed, done, err := w.takeMoney(ctx, r, p, c, payment, methodID)
 		if err != nil || done {
 			return err
@@ -193,11 +186,18 @@ func (w *Worker) advance(ctx context.Context, r request, p *guardedAPI, e eventl
 	return err
 }
 
-// takeMoney confirms a payment: off session, and on session where the bank wants the buyer. done says that there is
-// nothing to record.
+// takeMoney confirms a payment: off session, and on session where the bank wants the buyer. methodID is the provider's,
+// "" if it is still to be looked up. done says that there is nothing to record.
 func (w *Worker) takeMoney(
 	ctx context.Context, r request, p *guardedAPI, c *events.Charge, payment events.Payment, methodID string,
 ) (now events.Payment, done bool, err error) {
+	if methodID == "" {
+		method, err := w.method(ctx, c)
+		if err != nil {
+			return payment, false, err
+		}
+		methodID = method.ProviderMethodID
+	}
 	if payment.Status == events.PaymentRequiresConfirmation {
 		// The one call that takes money. A crash right after leaves the charge processing: whoever takes it up asks for
 		// the payment first, and confirms only one that still waits for it.
