@@ -283,9 +283,26 @@ func TestCustomerDelete(t *testing.T) {
 	if !slices.Equal(e.Data.Changed, []string{"name"}) || e.Data.Customer.ProfileRevision <= revision {
 		t.Errorf("changed %v, revision %d", e.Data.Changed, e.Data.Customer.ProfileRevision)
 	}
-	// Revived with no profile at all, after everything was erased.
+	// Revived as it was: the old revision is about to be erased, so it can't be announced again.
 	x.run("customer.delete", `{"referenceId":"user_1"}`, Meta{})
 	deleted := x.load(events.EntityCustomer, id).Data.Customer.ProfileRevision
+	x.sync(`{"referenceId":"user_1","name":"B"}`)
+	if got := x.load(events.EntityCustomer, id).Data.Customer.ProfileRevision; got <= deleted {
+		t.Errorf("revived with revision %d, and all up to %d are erased", got, deleted)
+	}
+	// A revision that nobody announced is erased too.
+	orphan, err := x.log.PutProfile(t.Context(), id, eventlog.Profile{Name: new("C")}, x.profile(id).Sequence)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.run("customer.delete", `{"referenceId":"user_1"}`, Meta{})
+	if got := x.load(events.EntityCustomer, id).Data.Customer.ProfileRevision; got != orphan {
+		t.Errorf("deleted up to revision %d, and %d is there", got, orphan)
+	}
+	x.sync(`{"referenceId":"user_1","name":"B"}`)
+	// Revived with no profile at all, after everything was erased.
+	x.run("customer.delete", `{"referenceId":"user_1"}`, Meta{})
+	deleted = x.load(events.EntityCustomer, id).Data.Customer.ProfileRevision
 	if _, err := x.log.EraseProfiles(t.Context(), id, deleted+1); err != nil {
 		t.Fatal(err)
 	}
@@ -342,5 +359,15 @@ func TestStateIsSetAgain(t *testing.T) {
 	x.run("customer.sync", `{"name":"B","referenceId":"user_1"}`, key)
 	if x.last() != before {
 		t.Error("the same command again appended an event")
+	}
+	// Nor does it touch the profile, whatever came after it.
+	id := events.CustomerID("user_1")
+	newer, err := x.log.PutProfile(t.Context(), id, eventlog.Profile{Name: new("C")}, x.profile(id).Sequence)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.run("customer.sync", `{"name":"B","referenceId":"user_1"}`, key)
+	if got := x.profile(id).Sequence; got != newer {
+		t.Errorf("the same command again stored revision %d", got)
 	}
 }

@@ -24,8 +24,9 @@ const (
 )
 
 // ConsumeQueue carries out the commands that apps left on <prefix>.cmd.<entity>.<verb> without waiting, until ctx ends.
-// Several processes may do so at once. Commands that name the same customer are carried out in the order in which they
-// were sent, unless one has to be tried again.
+// Several processes may do so at once. One process carries out commands that name the same customer in the order in
+// which they were sent, unless one has to be tried again; between processes there is no order, so a command that needs
+// another's outcome is sent after it.
 //
 // A command that is refused becomes the event command.rejected; one that fails five times for a reason that is neither
 // storage nor connection becomes a dead letter; either way, and when it is done, its bytes are erased from the queue,

@@ -252,8 +252,12 @@ func TestServiceAtOnce(t *testing.T) {
 	if msg, err := answers.NextMsg(200 * time.Millisecond); err == nil {
 		t.Errorf("answered before its time: %s", msg.Data)
 	}
-	// Stopping ends the waits, and everybody is answered.
+	// Stopping ends the waits, and everybody is answered before the connection goes.
 	stop()
+	if n := len(x.h.waits.waiting); n != 0 {
+		t.Errorf("stopped with waits for %d entities in hand", n)
+	}
+	x.log.Conn().Close()
 	for i := range atOnce {
 		msg, err := answers.NextMsg(patience)
 		if err != nil {
