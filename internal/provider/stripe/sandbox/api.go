@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"bytes"
 	"io"
 	"net/http"
 	"strings"
@@ -45,9 +46,9 @@ func (s *Server) registerAPI() {
 
 // serveAPI takes one API request through authentication, faults and idempotency to its handler.
 func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, rt route) {
-	s.mu.Lock()
+	s.enter()
 	requestID := s.newID("req_", 14)
-	s.mu.Unlock()
+	s.leave()
 	h := w.Header()
 	h.Set("Request-Id", requestID)
 	h.Set("Stripe-Version", orDefault(r.Header.Get("Stripe-Version"), apiVersion))
@@ -107,22 +108,22 @@ func (s *Server) execute(w http.ResponseWriter, r *http.Request, rt route, f *fo
 
 // admit finds the fault that this call meets and, unless that one breaks it at once, takes its idempotency key.
 func (s *Server) admit(c *call, r *http.Request, rt route, f *form) (*fault, *storedAnswer, *apiError) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.enter()
+	defer s.leave()
 	s.tick()
 	c.base = orDefault(s.baseURL, "http://"+r.Host)
 	flt := s.matchFault(rt.operation, c)
 	if flt.breaks(faultBefore) {
 		return flt, nil, nil
 	}
-	stored, refusal := s.beginKeyed(c.key, r.Method+" "+r.URL.Path+"?"+f.canonical())
+	stored, refusal := s.beginKeyed(c.key, requestDigest(r.Method+" "+r.URL.Path+"?"+f.canonical()))
 	return flt, stored, refusal
 }
 
 // carryOut executes the call, or finds the answer that its key already has.
 func (s *Server) carryOut(c *call, rt route, f *form, flt *fault, stored *storedAnswer) answer {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.enter()
+	defer s.leave()
 	s.tick()
 	if a, ok := stored.replay(); ok {
 		return a
@@ -204,10 +205,22 @@ func readForm(w http.ResponseWriter, r *http.Request) (*form, *apiError) {
 	return parseForm(raw)
 }
 
+// text is a body, which the state file keeps as a string.
+type text []byte
+
+// MarshalText returns the body.
+func (b text) MarshalText() ([]byte, error) { return b, nil }
+
+// UnmarshalText takes the body.
+func (b *text) UnmarshalText(in []byte) error {
+	*b = bytes.Clone(in)
+	return nil
+}
+
 // answer is a rendered response.
 type answer struct {
 	status   int
-	body     []byte
+	body     text
 	headers  map[string]string
 	unstored bool
 }

@@ -17,6 +17,18 @@ type action struct {
 	decline   *hostedDecline
 }
 
+func (a *action) hidden() any {
+	return &struct {
+		ID        *string         `json:"id"`
+		Intent    *string         `json:"intent"`
+		Method    *string         `json:"method"`
+		ReturnURL *string         `json:"return_url"`
+		Session   *string         `json:"session"`
+		Status    *string         `json:"status"`
+		Decline   **hostedDecline `json:"decline"`
+	}{&a.id, &a.intent, &a.method, &a.returnURL, &a.session, &a.status, &a.decline}
+}
+
 const (
 	actionPending       = "pending"
 	actionAuthenticated = "authenticated"
@@ -26,7 +38,7 @@ const (
 // newAction begins a 3-D Secure step and returns what the intent shows of it.
 func (c *call) newAction(intent, session string, m *paymentMethod, returnURL string) (*action, *nextAction) {
 	a := &action{id: c.newID("tds_", 32), intent: intent, method: m.ID, returnURL: returnURL, session: session, status: actionPending}
-	c.actions[a.id] = a
+	c.actions.add(a.id, a)
 	page := c.base + "/3ds/" + a.id
 	if session != "" {
 		returnURL = c.base + "/c/pay/" + session
@@ -39,7 +51,7 @@ func (c *call) newAction(intent, session string, m *paymentMethod, returnURL str
 
 // dropAction forgets a 3-D Secure step that another attempt replaces.
 func (c *call) dropAction(pi *paymentIntent) {
-	delete(c.actions, pi.action)
+	c.actions.remove(pi.action)
 	pi.action, pi.NextAction = "", nil
 }
 
@@ -85,7 +97,7 @@ func (c *call) settlePayment(pi *paymentIntent, m *paymentMethod) *apiError {
 	}
 	c.keepMethod(pi, m)
 	c.afterCharge(ch, m.rule)
-	if session := c.sessions.byID[pi.session]; session != nil {
+	if session := c.sessions.get(pi.session); session != nil {
 		c.completeSession(session, m)
 	}
 	return nil
@@ -96,7 +108,7 @@ func (c *call) keepMethod(pi *paymentIntent, m *paymentMethod) {
 	if pi.SetupFutureUsage == "off_session" {
 		m.setUp = true
 	}
-	cus := c.customers.byID[string(pi.Customer)]
+	cus := c.customers.get(string(pi.Customer))
 	switch {
 	case m.Customer != "":
 	case pi.SetupFutureUsage != "" && cus != nil && !cus.deleted:
@@ -144,8 +156,8 @@ func (c *call) failPayment(pi *paymentIntent, m *paymentMethod, failure *intentE
 
 // resolve ends a 3-D Secure step as the buyer did. A step that was resolved, or replaced, is left as it is.
 func (c *call) resolve(a *action, authenticated bool) {
-	m := c.methods.byID[a.method]
-	pi, si := c.payments.byID[a.intent], c.setups.byID[a.intent]
+	m := c.methods.get(a.method)
+	pi, si := c.payments.get(a.intent), c.setups.get(a.intent)
 	switch {
 	case a.status != actionPending:
 		return
@@ -157,7 +169,9 @@ func (c *call) resolve(a *action, authenticated bool) {
 		a.status = actionFailed
 	}
 	// The step stays known, so that a page opened twice still leads on.
-	c.actions[a.id] = a
+	if c.actions.peek(a.id) == nil {
+		c.actions.add(a.id, a)
+	}
 }
 
 func (c *call) resolvePayment(a *action, pi *paymentIntent, m *paymentMethod, authenticated bool) {
@@ -187,7 +201,7 @@ func declineOf(err *apiError) *hostedDecline {
 
 // leadsTo is where the buyer goes after a 3-D Secure step.
 func (c *call) leadsTo(a *action) string {
-	if session := c.sessions.byID[a.session]; session != nil {
+	if session := c.sessions.get(a.session); session != nil {
 		if session.Status == sessionComplete {
 			return session.successURL()
 		}
@@ -203,9 +217,9 @@ func (c *call) leadsTo(a *action) string {
 	}
 	q := u.Query()
 	kind, secret := "setup_intent", ""
-	if pi := c.payments.byID[a.intent]; pi != nil {
+	if pi := c.payments.get(a.intent); pi != nil {
 		kind, secret = "payment_intent", pi.ClientSecret
-	} else if si := c.setups.byID[a.intent]; si != nil {
+	} else if si := c.setups.get(a.intent); si != nil {
 		secret = si.ClientSecret
 	}
 	q.Set(kind, a.intent)

@@ -1,6 +1,8 @@
 package sandbox
 
 import (
+	"encoding/json"
+	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
@@ -37,6 +39,36 @@ type cardRule struct {
 	fraudReport bool     // an early fraud warning follows a payment
 	refundFirst string   // status of a new refund; empty: succeeded
 	refundThen  string   // status it takes later; empty: it stays
+}
+
+// cardRuleName is what the state file holds of a rule: never the number.
+type cardRuleName struct {
+	Name  string `json:"name,omitempty"` // of a test card
+	Brand string `json:"brand"`
+}
+
+// MarshalJSON renders the rule by name.
+func (r cardRule) MarshalJSON() ([]byte, error) {
+	return json.Marshal(cardRuleName{Name: r.name, Brand: r.brand}) //nolint:wrapcheck // of this package's own encoding
+}
+
+// UnmarshalJSON finds the rule by its name.
+func (r *cardRule) UnmarshalJSON(b []byte) error {
+	var named cardRuleName
+	if err := json.Unmarshal(b, &named); err != nil {
+		return fmt.Errorf("card rule: %w", err)
+	}
+	*r = cardRule{brand: named.Brand}
+	if named.Name == "" {
+		return nil
+	}
+	rule, ok := ruleByName("pm_card_" + named.Name)
+	if !ok {
+		return fmt.Errorf("no test card is called %q", named.Name)
+	}
+	*r = rule
+	r.number = ""
+	return nil
 }
 
 func declined(declineCode, message string) *decline {

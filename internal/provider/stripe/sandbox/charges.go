@@ -63,6 +63,12 @@ type charge struct {
 	rule cardRule
 }
 
+func (ch *charge) hidden() any {
+	return &struct {
+		Rule *cardRule `json:"rule"`
+	}{&ch.rule}
+}
+
 type chargeOutcome struct {
 	NetworkStatus string   `json:"network_status"`
 	Reason        nullable `json:"reason"`
@@ -218,10 +224,10 @@ func (c *call) newBalanceTransaction(source, currency, kind string, amount, fee 
 // afterCharge plans what a test card brings later: a dispute, or a fraud warning.
 func (c *call) afterCharge(ch *charge, rule cardRule) {
 	if rule.dispute != "" {
-		c.after(c.cfg.SettleAfter, func(later *call) { later.openDispute(ch, rule.dispute) })
+		c.after(c.cfg.SettleAfter, taskOpenDispute, ch.ID, rule.dispute)
 	}
 	if rule.fraudReport {
-		c.after(c.cfg.SettleAfter, func(later *call) { later.warnOfFraud(ch) })
+		c.after(c.cfg.SettleAfter, taskWarnOfFraud, ch.ID, "")
 	}
 }
 
@@ -252,7 +258,7 @@ func retrieveCharge(c *call) (any, *apiError) {
 }
 
 func (c *call) charge() (*charge, *apiError) {
-	ch, ok := c.charges.byID[c.id]
+	ch, ok := c.charges.find(c.id)
 	if !ok {
 		return nil, noSuch(http.StatusNotFound, "charge", c.id, "id")
 	}
@@ -304,7 +310,7 @@ func retrieveBalanceTransaction(c *call) (any, *apiError) {
 	if err := c.params.done(); err != nil {
 		return nil, err
 	}
-	tx, ok := c.balances.byID[c.id]
+	tx, ok := c.balances.find(c.id)
 	if !ok {
 		return nil, noSuch(http.StatusNotFound, "balance_transaction", c.id, "id")
 	}

@@ -35,11 +35,7 @@ func createSession(c *call) (any, *apiError) {
 	if cs.Mode == modeSetup {
 		c.sessionSetup(cs)
 	}
-	c.after(time.Unix(cs.ExpiresAt, 0).Sub(c.now()), func(later *call) {
-		if cs.Status == sessionOpen {
-			later.expire(cs)
-		}
-	})
+	c.after(time.Unix(cs.ExpiresAt, 0).Sub(c.now()), taskExpireSession, cs.ID, "")
 	return cs, nil
 }
 

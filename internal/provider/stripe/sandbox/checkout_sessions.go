@@ -78,6 +78,20 @@ type checkoutSession struct {
 	intent intentPlan
 }
 
+func (cs *checkoutSession) hidden() any {
+	plan := &cs.intent
+	return &struct {
+		Base          *string            `json:"base"`
+		Items         *[]*lineItem       `json:"items"`
+		Description   *string            `json:"intent_description"`
+		CaptureMethod *string            `json:"intent_capture_method"`
+		FutureUsage   *string            `json:"intent_future_usage"`
+		ReceiptEmail  *string            `json:"intent_receipt_email"`
+		Descriptor    *string            `json:"intent_descriptor"`
+		Metadata      *map[string]string `json:"intent_metadata"`
+	}{&cs.base, &cs.items, &plan.description, &plan.captureMethod, &plan.futureUsage, &plan.receiptEmail, &plan.descriptor, &plan.metadata}
+}
+
 type automaticTax struct {
 	Enabled   bool `json:"enabled"`
 	Liability null `json:"liability"`
@@ -178,7 +192,7 @@ func checkoutSessionRoutes() []route {
 }
 
 func (c *call) session() (*checkoutSession, *apiError) {
-	session, ok := c.sessions.byID[c.id]
+	session, ok := c.sessions.find(c.id)
 	if !ok {
 		return nil, noSuch(http.StatusNotFound, "checkout.session", c.id, "session")
 	}
@@ -209,7 +223,7 @@ func listLineItems(c *call) (any, *apiError) {
 	if err != nil {
 		return nil, err
 	}
-	items := newTable[lineItem]()
+	items := newTable[lineItem]("line_items")
 	for _, item := range slices.Backward(session.items) { // a list runs newest first, line items run as they were given
 		items.add(item.ID, item)
 	}
@@ -235,10 +249,10 @@ func expireSession(c *call) (any, *apiError) {
 // expire ends an open session. A payment that was begun in it is canceled, so that nobody can pay it later.
 func (c *call) expire(session *checkoutSession) {
 	session.Status, session.URL = sessionExpired, ""
-	if pi := c.payments.byID[string(session.PaymentIntent)]; pi != nil && pi.Status != intentCanceled {
+	if pi := c.payments.get(string(session.PaymentIntent)); pi != nil && pi.Status != intentCanceled {
 		c.cancel(pi, "automatic")
 	}
-	if si := c.setups.byID[string(session.SetupIntent)]; si != nil && si.Status != intentCanceled {
+	if si := c.setups.get(string(session.SetupIntent)); si != nil && si.Status != intentCanceled {
 		c.cancelSetupIntent(si, "")
 	}
 	c.emit("checkout.session.expired", session)
@@ -254,7 +268,7 @@ func (c *call) completeSession(session *checkoutSession, m *paymentMethod) {
 		session.PaymentStatus = "paid"
 	}
 	details := &customerDetails{Email: orDefault(m.BillingDetails.Email, session.CustomerEmail), Name: m.BillingDetails.Name, TaxExempt: "none", TaxIDs: []none{}}
-	if cus := c.customers.byID[string(session.Customer)]; cus != nil {
+	if cus := c.customers.get(string(session.Customer)); cus != nil {
 		details.Email = orDefault(cus.Email, details.Email)
 	}
 	session.CustomerDetails = details

@@ -65,28 +65,28 @@ func (s *Server) addFault(w http.ResponseWriter, r *http.Request) {
 		controlError(w, http.StatusBadRequest, err)
 		return
 	}
-	s.mu.Lock()
+	s.enter()
 	f.ID = s.newID("flt_", 14)
 	s.faults = append(s.faults, &f)
-	s.mu.Unlock()
+	s.leave()
 	writeJSON(w, map[string]string{"id": f.ID})
 }
 
 func (s *Server) listFaults(w http.ResponseWriter, _ *http.Request) {
-	s.mu.Lock()
+	s.enter()
 	out := make([]fault, 0, len(s.faults))
 	for _, f := range s.faults {
 		out = append(out, *f)
 	}
-	s.mu.Unlock()
+	s.leave()
 	writeJSON(w, map[string]any{"faults": out})
 }
 
 func (s *Server) clearFaults(w http.ResponseWriter, _ *http.Request) {
-	s.mu.Lock()
+	s.enter()
 	n := len(s.faults)
 	s.faults = nil
-	s.mu.Unlock()
+	s.leave()
 	writeJSON(w, map[string]int{"removed": n})
 }
 
@@ -99,9 +99,9 @@ func (s *Server) setDeliveries(w http.ResponseWriter, r *http.Request) {
 		controlError(w, http.StatusBadRequest, err)
 		return
 	}
-	s.mu.Lock()
+	s.enter()
 	s.behavior = b
-	s.mu.Unlock()
+	s.leave()
 	s.signal()
 	writeJSON(w, b)
 }
@@ -156,9 +156,9 @@ func (s *Server) completeCheckout(w http.ResponseWriter, r *http.Request) {
 			Type: typeCard, Code: decline.Code, DeclineCode: decline.DeclineCode, Message: decline.Message, Param: decline.Param,
 		})
 	default:
-		s.mu.Lock()
-		body := encode(s.sessions.byID[id])
-		s.mu.Unlock()
+		s.enter()
+		body := encode(s.sessions.get(id))
+		s.leave()
 		writeAnswer(w, answer{status: http.StatusOK, body: body})
 	}
 }
@@ -176,14 +176,14 @@ func (s *Server) resolveIntent(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	id := r.PathValue("id")
-	s.mu.Lock()
+	s.enter()
 	actionID := id
-	if pi, ok := s.payments.byID[id]; ok {
+	if pi, ok := s.payments.find(id); ok {
 		actionID = pi.action
-	} else if si, ok := s.setups.byID[id]; ok {
+	} else if si, ok := s.setups.find(id); ok {
 		actionID = si.action
 	}
-	s.mu.Unlock()
+	s.leave()
 	redirect, decline, err := s.resolveAction(actionID, in.Outcome == "complete")
 	if err != nil {
 		controlError(w, http.StatusNotFound, fmt.Errorf("%s waits for no 3-D Secure step", id))

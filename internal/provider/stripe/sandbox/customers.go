@@ -32,6 +32,12 @@ type customer struct {
 	deleted bool
 }
 
+func (cus *customer) hidden() any {
+	return &struct {
+		Deleted *bool `json:"deleted"`
+	}{&cus.deleted}
+}
+
 type invoiceSettings struct {
 	CustomFields         null     `json:"custom_fields"`
 	DefaultPaymentMethod nullable `json:"default_payment_method"`
@@ -51,7 +57,7 @@ func customerRoutes() []route {
 
 // customer finds a live customer. A deleted one is as good as none.
 func (s *Server) customer(id, param string, status int) (*customer, *apiError) {
-	cus, ok := s.customers.byID[id]
+	cus, ok := s.customers.find(id)
 	if !ok || cus.deleted {
 		return nil, noSuch(status, "customer", id, param)
 	}
@@ -183,7 +189,7 @@ func retrieveCustomer(c *call) (any, *apiError) {
 	if err := c.params.done(); err != nil {
 		return nil, err
 	}
-	if cus, ok := c.customers.byID[c.id]; ok && cus.deleted {
+	if cus, ok := c.customers.find(c.id); ok && cus.deleted {
 		return deletedObject{ID: cus.ID, Object: cus.Object, Deleted: true}, nil
 	}
 	return c.customer(c.id, "id", http.StatusNotFound)
@@ -199,7 +205,7 @@ func updateCustomer(c *call) (any, *apiError) {
 		return nil, err
 	}
 	if id := patch.defaultMethod; id != "" {
-		if m, ok := c.methods.byID[id]; !ok || string(m.Customer) != cus.ID {
+		if m, ok := c.methods.find(id); !ok || string(m.Customer) != cus.ID {
 			return nil, notTheirMethod(id)
 		}
 	}
@@ -223,8 +229,9 @@ func deleteCustomer(c *call) (any, *apiError) {
 	}
 	cus.deleted = true
 	c.emit("customer.deleted", cus)
-	for _, m := range c.methods.all {
+	for id, m := range c.methods.all {
 		if string(m.Customer) == cus.ID {
+			m = c.methods.get(id)
 			m.Customer, m.consumed = "", true
 		}
 	}

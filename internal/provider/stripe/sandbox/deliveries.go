@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -27,13 +28,26 @@ const (
 
 // delivery is one copy of one event on its way to one endpoint. Guarded by Server.mu.
 type delivery struct {
-	event    *event
-	endpoint *webhookEndpoint
+	seq      int64     // its id, and the order in the queue
+	event    string    // id
+	endpoint string    // id
 	due      time.Time // by the sandbox's clock
 	tries    int
 	counted  bool // pending_webhooks counts it: the first of its copies
 	mixed    bool // it has been through a reorder
 }
+
+func (d *delivery) hidden() any {
+	return &struct {
+		Event    *string    `json:"event"`
+		Endpoint *string    `json:"endpoint"`
+		Due      *time.Time `json:"due"`
+		Tries    *int       `json:"tries"`
+		Counted  *bool      `json:"counted"`
+	}{&d.event, &d.endpoint, &d.due, &d.tries, &d.counted}
+}
+
+func (d *delivery) id() string { return strconv.FormatInt(d.seq, 10) }
 
 // deliveryBehavior is how deliveries go out, as posted to /_sandbox/webhooks.
 type deliveryBehavior struct {
@@ -86,7 +100,9 @@ func (s *Server) queueDeliveries(e *event) {
 			continue
 		}
 		for i := range max(1, s.behavior.Copies) {
-			ep.queue = append(ep.queue, &delivery{event: e, endpoint: ep, due: at, counted: i == 0})
+			d := &delivery{seq: s.next(), event: e.ID, endpoint: ep.ID, due: at, counted: i == 0}
+			s.deliveries.add(d.id(), d)
+			ep.queue = append(ep.queue, d)
 		}
 	}
 	s.signal()
@@ -154,10 +170,15 @@ func (s *Server) shuffle(ep *webhookEndpoint, now time.Time) {
 
 // deliver makes one attempt. It runs on its own goroutine, without mu.
 func (s *Server) deliver(ctx context.Context, d *delivery) {
-	s.mu.Lock()
-	body := encode(d.event)
-	url, secret, id := d.endpoint.URL, d.endpoint.secret, d.event.ID
-	s.mu.Unlock()
+	s.enter()
+	e, ep := s.events.peek(d.event), s.endpoints.peek(d.endpoint)
+	if ep == nil { // deleted just now
+		s.giveUp(d)
+		s.leave()
+		return
+	}
+	body, url, secret, id, eventType := encode(e), ep.URL, ep.secret, e.ID, e.Type
+	s.leave()
 	started := time.Now()
 	status, err := s.post(ctx, url, secret, body)
 	accepted := status/100 == 2
@@ -165,7 +186,10 @@ func (s *Server) deliver(ctx context.Context, d *delivery) {
 	if !accepted {
 		level = zerolog.WarnLevel
 	}
-	s.cfg.Logger.WithLevel(level).Err(err).Str("event_id", id).Str("event_type", d.event.Type).Int("status", status).Int64("dur_ms", time.Since(started).Milliseconds()).Msg("webhook sent")
+	s.cfg.Logger.WithLevel(level).Err(err).Str("event_id", id).Str("event_type", eventType).Int("status", status).Int64("dur_ms", time.Since(started).Milliseconds()).Msg("webhook sent")
+	if ctx.Err() != nil && !accepted {
+		return // cut off by the end of Run, not refused: with a state file the next start delivers it
+	}
 	s.settleDelivery(d, accepted)
 }
 
@@ -189,24 +213,36 @@ func (s *Server) post(ctx context.Context, url, secret string, body []byte) (sta
 	return resp.StatusCode, resp.Body.Close()
 }
 
-// settleDelivery counts an accepted delivery, or plans the next attempt.
+// settleDelivery counts an accepted delivery, or plans the next attempt. A crash before it is saved lets the delivery
+// come again, as Stripe's do when an answer is lost.
 func (s *Server) settleDelivery(d *delivery, accepted bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	d.endpoint.inFlight--
+	s.enter()
+	defer s.leave()
+	ep := s.endpoints.peek(d.endpoint)
+	if ep != nil {
+		ep.inFlight--
+	}
 	d.tries++
 	switch {
 	case accepted:
+		s.deliveries.remove(d.id())
 		if d.counted {
-			d.event.PendingWebhooks--
+			s.events.get(d.event).PendingWebhooks--
 		}
-	case d.tries >= maxDeliveryTries || d.endpoint.Status != endpointEnabled || s.endpoints.byID[d.endpoint.ID] == nil:
-		d.event.undelivered = true
+	case d.tries >= maxDeliveryTries || ep == nil || ep.Status != endpointEnabled:
+		s.giveUp(d)
 	default:
+		s.deliveries.get(d.id()) // noted: it has changed
 		d.due = s.now().Add(retryWait(d.tries))
-		d.endpoint.queue = append(d.endpoint.queue, d)
+		ep.queue = append(ep.queue, d)
 	}
 	s.signal()
+}
+
+// giveUp ends a delivery that was never accepted. Called with mu held.
+func (s *Server) giveUp(d *delivery) {
+	s.deliveries.remove(d.id())
+	s.events.get(d.event).undelivered = true
 }
 
 // retryWait is how long after its n-th failed attempt a delivery is tried again: 1 s, 2 s, 4 s … 1 h.

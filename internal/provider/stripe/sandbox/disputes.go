@@ -104,7 +104,7 @@ func (c *call) openDispute(ch *charge, reason string) {
 
 // mayRefund says whether a disputed charge can still be refunded: a warning allows it, and a dispute that was won.
 func (s *Server) mayRefund(ch *charge) bool {
-	d := s.disputes.byID[string(ch.Dispute)]
+	d := s.disputes.get(string(ch.Dispute))
 	return d == nil || d.IsChargeRefundable || d.Status == disputeWon
 }
 
@@ -125,7 +125,7 @@ func (d *dispute) settled() bool {
 }
 
 func (c *call) dispute() (*dispute, *apiError) {
-	d, ok := c.disputes.byID[c.id]
+	d, ok := c.disputes.find(c.id)
 	if !ok {
 		return nil, noSuch(http.StatusNotFound, "dispute", c.id, "id")
 	}
@@ -200,11 +200,7 @@ func (c *call) judge(d *dispute) {
 	if d.Status == "warning_under_review" {
 		verdict = disputeWarningClosed
 	}
-	c.after(c.cfg.SettleAfter, func(later *call) {
-		if !d.settled() {
-			later.settleDispute(d, verdict)
-		}
-	})
+	c.after(c.cfg.SettleAfter, taskJudgeDispute, d.ID, verdict)
 }
 
 // closeDispute gives in.

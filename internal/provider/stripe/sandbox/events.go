@@ -25,6 +25,12 @@ type event struct {
 	undelivered bool // some delivery was given up or dropped
 }
 
+func (e *event) hidden() any {
+	return &struct {
+		Undelivered *bool `json:"undelivered"`
+	}{&e.undelivered}
+}
+
 type eventData struct {
 	Object             json.RawMessage `json:"object"`
 	PreviousAttributes map[string]any  `json:"previous_attributes,omitempty"`
@@ -73,7 +79,7 @@ func retrieveEvent(c *call) (any, *apiError) {
 	if err := c.params.done(); err != nil {
 		return nil, err
 	}
-	e, ok := c.events.byID[c.id]
+	e, ok := c.events.find(c.id)
 	if !ok || c.tooOld(e) {
 		return nil, noSuch(404, "event", c.id, "id")
 	}

@@ -133,31 +133,31 @@ func (c *call) lookup(id string) (map[string]any, bool) {
 
 // object finds any object by its id, nil when there is none. Called with mu held.
 func (s *Server) object(id string) any {
-	if v, ok := s.customers.byID[id]; ok {
+	if v, ok := s.customers.find(id); ok {
 		if v.deleted {
 			return deletedObject{ID: v.ID, Object: v.Object, Deleted: true}
 		}
 		return v
 	}
-	if v, ok := s.methods.byID[id]; ok {
+	if v, ok := s.methods.find(id); ok {
 		return v
 	}
-	if v, ok := s.payments.byID[id]; ok {
+	if v, ok := s.payments.find(id); ok {
 		return v
 	}
-	if v, ok := s.setups.byID[id]; ok {
+	if v, ok := s.setups.find(id); ok {
 		return v
 	}
-	if v, ok := s.charges.byID[id]; ok {
+	if v, ok := s.charges.find(id); ok {
 		return v
 	}
-	if v, ok := s.refunds.byID[id]; ok {
+	if v, ok := s.refunds.find(id); ok {
 		return v
 	}
-	if v, ok := s.disputes.byID[id]; ok {
+	if v, ok := s.disputes.find(id); ok {
 		return v
 	}
-	if v, ok := s.balances.byID[id]; ok {
+	if v, ok := s.balances.find(id); ok {
 		return v
 	}
 	return nil

@@ -173,7 +173,7 @@ func (c *call) actsFor() string {
 	if id := peek("customer"); id != "" {
 		return id
 	}
-	if _, ok := c.customers.byID[c.id]; ok {
+	if _, ok := c.customers.find(c.id); ok {
 		return c.id
 	}
 	for _, id := range []string{c.id, peek("payment_intent"), peek("charge"), peek("payment_method")} {
@@ -186,25 +186,25 @@ func (c *call) actsFor() string {
 
 // ownerOf names the customer of any object. Called with mu held.
 func (s *Server) ownerOf(id string) string {
-	if o, ok := s.methods.byID[id]; ok {
+	if o, ok := s.methods.find(id); ok {
 		return string(o.Customer)
 	}
-	if o, ok := s.payments.byID[id]; ok {
+	if o, ok := s.payments.find(id); ok {
 		return string(o.Customer)
 	}
-	if o, ok := s.setups.byID[id]; ok {
+	if o, ok := s.setups.find(id); ok {
 		return string(o.Customer)
 	}
-	if o, ok := s.charges.byID[id]; ok {
+	if o, ok := s.charges.find(id); ok {
 		return string(o.Customer)
 	}
-	if o, ok := s.sessions.byID[id]; ok {
+	if o, ok := s.sessions.find(id); ok {
 		return string(o.Customer)
 	}
-	if o, ok := s.refunds.byID[id]; ok {
+	if o, ok := s.refunds.find(id); ok {
 		return s.ownerOf(o.Charge)
 	}
-	if o, ok := s.disputes.byID[id]; ok {
+	if o, ok := s.disputes.find(id); ok {
 		return s.ownerOf(o.Charge)
 	}
 	return ""

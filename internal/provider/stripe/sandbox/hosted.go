@@ -68,19 +68,19 @@ type hostedAction struct {
 
 // hostedSession returns what the page of a session shows, and false when there is no such session.
 func (s *Server) hostedSession(id string) (hostedSession, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.enter()
+	defer s.leave()
 	s.tick()
-	cs, ok := s.sessions.byID[id]
+	cs, ok := s.sessions.find(id)
 	if !ok {
 		return hostedSession{}, false
 	}
 	h := hostedSession{
 		ID: cs.ID, Mode: cs.Mode, Status: cs.Status, Description: cs.description(), Currency: string(cs.Currency), SuccessURL: cs.successURL(),
 		CancelURL: string(cs.CancelURL), CustomerEmail: string(cs.CustomerEmail), MerchantName: s.cfg.MerchantName, Amount: cs.total(),
-		ExpiresAt: time.Unix(cs.ExpiresAt, 0).UTC(), CompleteURL: cs.base + "/_sandbox/checkout/" + cs.ID + "/complete",
+		ExpiresAt: time.Unix(cs.ExpiresAt, 0).UTC(), CompleteURL: orDefault(s.baseURL, cs.base) + "/_sandbox/checkout/" + cs.ID + "/complete",
 	}
-	if cus := s.customers.byID[string(cs.Customer)]; cus != nil {
+	if cus := s.customers.get(string(cs.Customer)); cus != nil {
 		h.CustomerEmail = string(cus.Email)
 	}
 	return h, true
@@ -101,14 +101,14 @@ func (cs *checkoutSession) description() string {
 // submitCard does what the checkout form's button does, for payment and setup. It fails with errHostedNotFound, or with
 // errHostedClosed when the session is complete or expired; a declined card is an outcome, not an error.
 func (s *Server) submitCard(sessionID string, in cardInput) (hostedOutcome, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.enter()
+	defer s.leave()
 	s.tick()
 	return s.newCall().submit(sessionID, in)
 }
 
 func (c *call) submit(sessionID string, in cardInput) (hostedOutcome, error) {
-	cs, ok := c.sessions.byID[sessionID]
+	cs, ok := c.sessions.find(sessionID)
 	switch {
 	case !ok:
 		return hostedOutcome{}, errHostedNotFound
@@ -134,7 +134,7 @@ func (c *call) submit(sessionID string, in cardInput) (hostedOutcome, error) {
 		bad = c.attemptPayment(pi, m, confirmation{})
 		next = pi.NextAction
 	} else {
-		si := c.setups.byID[string(cs.SetupIntent)]
+		si := c.setups.get(string(cs.SetupIntent))
 		bad = c.attemptSetup(si, m, confirmation{})
 		next = si.NextAction
 	}
@@ -148,7 +148,7 @@ func (c *call) submit(sessionID string, in cardInput) (hostedOutcome, error) {
 }
 
 func (c *call) buyerEmail(cs *checkoutSession) nullable {
-	if cus := c.customers.byID[string(cs.Customer)]; cus != nil {
+	if cus := c.customers.get(string(cs.Customer)); cus != nil {
 		return cus.Email
 	}
 	return cs.CustomerEmail
@@ -156,7 +156,7 @@ func (c *call) buyerEmail(cs *checkoutSession) nullable {
 
 // sessionPayment is the payment of a session, made when the buyer first pays and used again after a decline.
 func (c *call) sessionPayment(cs *checkoutSession) *paymentIntent {
-	if pi, ok := c.payments.byID[string(cs.PaymentIntent)]; ok {
+	if pi, ok := c.payments.find(string(cs.PaymentIntent)); ok {
 		return pi
 	}
 	plan := cs.intent
@@ -180,24 +180,24 @@ func (c *call) sessionPayment(cs *checkoutSession) *paymentIntent {
 
 // hostedAction returns what the 3-D Secure page /3ds/{id} shows, and false when there is no such action.
 func (s *Server) hostedAction(id string) (hostedAction, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.enter()
+	defer s.leave()
 	s.tick()
-	a, ok := s.actions[id]
+	a, ok := s.actions.find(id)
 	if !ok {
 		return hostedAction{}, false
 	}
-	m := s.methods.byID[a.method]
+	m := s.methods.get(a.method)
 	h := hostedAction{
 		ID: a.id, Kind: modeSetup, Status: a.status, MerchantName: s.cfg.MerchantName, CardBrand: m.Card.Brand, CardLast4: m.Card.Last4,
 		ReturnURL: s.newCall().leadsTo(a),
 	}
-	if pi, ok := s.payments.byID[a.intent]; ok {
+	if pi, ok := s.payments.find(a.intent); ok {
 		h.Kind, h.Amount, h.Currency, h.Description = modePayment, pi.Amount, pi.Currency, string(pi.Description)
-	} else if si, ok := s.setups.byID[a.intent]; ok {
+	} else if si, ok := s.setups.find(a.intent); ok {
 		h.Description = string(si.Description)
 	}
-	if cs, ok := s.sessions.byID[a.session]; ok && h.Description == "" {
+	if cs, ok := s.sessions.find(a.session); ok && h.Description == "" {
 		h.Description = cs.description()
 	}
 	return h, true
@@ -207,15 +207,15 @@ func (s *Server) hostedAction(id string) (hostedAction, bool) {
 // returned as well when authentication failed or the card was declined after it. Resolving an action again returns the same address.
 // It fails with errHostedNotFound.
 func (s *Server) resolveAction(id string, authenticated bool) (redirectURL string, decline *hostedDecline, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.enter()
+	defer s.leave()
 	s.tick()
-	a, ok := s.actions[id]
+	a, ok := s.actions.find(id)
 	if !ok {
 		return "", nil, errHostedNotFound
 	}
 	c := s.newCall()
-	if cs, ok := s.sessions.byID[a.session]; ok {
+	if cs, ok := s.sessions.find(a.session); ok {
 		c.base = orDefault(c.base, cs.base)
 	}
 	c.resolve(a, authenticated)

@@ -1,6 +1,8 @@
 package sandbox
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"net/http"
 	"time"
 )
@@ -13,10 +15,29 @@ const (
 
 // storedAnswer is what the sandbox remembers of an idempotency key. Guarded by Server.mu.
 type storedAnswer struct {
-	fingerprint string // method, path and parsed parameters of the first request
+	fingerprint string // requestDigest of method, path and parsed parameters of the first request
 	running     bool
 	requestID   string
 	answer      answer
+}
+
+func (k *storedAnswer) hidden() any {
+	return &struct {
+		Fingerprint *string `json:"fingerprint"`
+		RequestID   *string `json:"request_id"`
+		Status      *int    `json:"status"`
+		Body        *text   `json:"body"`
+	}{&k.fingerprint, &k.requestID, &k.answer.status, &k.answer.body}
+}
+
+// passing says that a request which has no answer yet leaves its key free when the sandbox ends.
+func (k *storedAnswer) passing() bool { return k.running }
+
+// requestDigest is what is kept of a request's parameters, which may hold a card number or an address: enough to tell
+// whether another request is the same.
+func requestDigest(request string) string {
+	sum := sha256.Sum256([]byte(request))
+	return hex.EncodeToString(sum[:])
 }
 
 // beginKeyed takes a key for a request. It returns the key's entry, whose replay tells whether there is an answer already,
@@ -28,11 +49,11 @@ func (s *Server) beginKeyed(key, fingerprint string) (*storedAnswer, *apiError) 
 	if len(key) > maxKeyLength {
 		return nil, badParam("", "", "Idempotency keys can be at most %d characters long.", maxKeyLength)
 	}
-	known, ok := s.keys[key]
+	known, ok := s.keys.find(key)
 	switch {
 	case !ok:
 		fresh := &storedAnswer{fingerprint: fingerprint, running: true}
-		s.keys[key] = fresh
+		s.keys.add(key, fresh)
 		return fresh, nil
 	case known.fingerprint != fingerprint:
 		return nil, &apiError{
@@ -67,13 +88,10 @@ func (s *Server) finishKeyed(key string, k *storedAnswer, requestID string, a an
 		return
 	}
 	if a.unstored || a.status == http.StatusUnauthorized || a.status == http.StatusTooManyRequests {
-		delete(s.keys, key)
+		s.keys.remove(key)
 		return
 	}
 	k.running, k.requestID, k.answer = false, requestID, a
-	s.after(keyLifetime, func(*call) {
-		if s.keys[key] == k {
-			delete(s.keys, key)
-		}
-	})
+	s.keys.get(key) // noted: it has changed
+	s.after(keyLifetime, taskForgetKey, key, requestID)
 }

@@ -15,8 +15,8 @@ type ledgerPayment struct {
 
 // ledger lists every payment, oldest first. It is the oracle of tests: what was really charged.
 func (s *Server) ledger() []ledgerPayment {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.enter()
+	defer s.leave()
 	s.tick()
 	out := make([]ledgerPayment, 0, len(s.payments.order))
 	refunded := map[string]int64{}
@@ -26,7 +26,7 @@ func (s *Server) ledger() []ledgerPayment {
 		}
 	}
 	for _, id := range s.payments.order {
-		pi := s.payments.byID[id]
+		pi := s.payments.peek(id)
 		out = append(out, ledgerPayment{
 			ID: pi.ID, Amount: pi.Amount, Currency: pi.Currency, Status: pi.Status, Captures: pi.captures, AmountRefunded: refunded[pi.ID],
 			Customer: pi.Customer, PaymentMethod: pi.PaymentMethod, Metadata: metadataPatch{}.apply(pi.Metadata),

@@ -71,7 +71,7 @@ func listOf[T any](c *call, t *table[T], url, kind string, created func(*T) int6
 		return nil, err
 	}
 	for param, id := range map[string]string{"starting_after": cur.after, "ending_before": cur.before} {
-		if _, ok := t.byID[id]; id != "" && !ok {
+		if id != "" && t.peek(id) == nil {
 			return nil, noSuch(400, kind, id, param)
 		}
 	}

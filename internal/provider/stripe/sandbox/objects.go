@@ -3,8 +3,9 @@ package sandbox
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"io"
 	"reflect"
-	"slices"
 )
 
 // nullable is a string that Stripe shows as null when it is empty.
@@ -34,6 +35,19 @@ type null struct{}
 
 // MarshalJSON renders null.
 func (null) MarshalJSON() ([]byte, error) { return []byte("null"), nil }
+
+// nullIfSet is a field that the sandbox never fills, and that Stripe leaves out of some objects: true is null, false is
+// not there (with omitzero).
+type nullIfSet bool
+
+// MarshalJSON renders null.
+func (nullIfSet) MarshalJSON() ([]byte, error) { return []byte("null"), nil }
+
+// UnmarshalJSON is called for a field that is there.
+func (n *nullIfSet) UnmarshalJSON([]byte) error {
+	*n = true
+	return nil
+}
 
 // none is an empty object.
 type none struct{}
@@ -85,28 +99,6 @@ type deletedObject struct {
 	Deleted bool   `json:"deleted"`
 }
 
-// table keeps one kind of object by id and in the order of creation. Guarded by Server.mu.
-type table[T any] struct {
-	byID  map[string]*T
-	order []string
-}
-
-func newTable[T any]() table[T] { return table[T]{byID: map[string]*T{}} }
-
-func (t *table[T]) add(id string, v *T) {
-	t.byID[id] = v
-	t.order = append(t.order, id)
-}
-
-// all yields every object, newest first.
-func (t *table[T]) all(yield func(string, *T) bool) {
-	for _, id := range slices.Backward(t.order) {
-		if v, ok := t.byID[id]; ok && !yield(id, v) {
-			return
-		}
-	}
-}
-
 // snapshot renders an object as it is now.
 func snapshot(v any) json.RawMessage {
 	b, err := json.Marshal(v)
@@ -116,12 +108,23 @@ func snapshot(v any) json.RawMessage {
 	return b
 }
 
-func decodeObject(raw []byte) map[string]any {
-	var m map[string]any
+// decodeExactly reads what snapshot wrote; numbers of no fixed type keep their digits.
+func decodeExactly(raw []byte, into any) error {
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.UseNumber()
-	if err := dec.Decode(&m); err != nil {
-		panic("sandbox: decode object: " + err.Error())
+	if err := dec.Decode(into); err != nil {
+		return fmt.Errorf("decode %T: %w", into, err)
+	}
+	if _, err := dec.Token(); err != io.EOF { //nolint:errorlint // json returns it bare
+		return fmt.Errorf("decode %T: something follows", into)
+	}
+	return nil
+}
+
+func decodeObject(raw []byte) map[string]any {
+	var m map[string]any
+	if err := decodeExactly(raw, &m); err != nil {
+		panic("sandbox: " + err.Error())
 	}
 	return m
 }

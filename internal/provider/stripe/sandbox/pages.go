@@ -184,7 +184,7 @@ func initial(name string) string {
 
 // pageTime is the sandbox's clock, for pages, which do not hold the core's lock.
 func (s *Server) pageTime() time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.enter()
+	defer s.leave()
 	return s.now()
 }

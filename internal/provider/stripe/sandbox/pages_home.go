@@ -46,15 +46,15 @@ func (p *pages) home(w http.ResponseWriter, r *http.Request) {
 
 // publicBase is the address under which whoever sent r reaches the sandbox.
 func (s *Server) publicBase(r *http.Request) string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.enter()
+	defer s.leave()
 	return orDefault(s.baseURL, "http://"+r.Host)
 }
 
 // recentSessions returns the ids of the newest checkout sessions, newest first.
 func (s *Server) recentSessions(limit int) []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.enter()
+	defer s.leave()
 	var ids []string
 	for id := range s.sessions.all {
 		if len(ids) == limit {

@@ -62,6 +62,14 @@ type paymentIntent struct {
 	captures int    // how often money was taken: never more than once
 }
 
+func (pi *paymentIntent) hidden() any {
+	return &struct {
+		Session  *string `json:"session"`
+		Action   *string `json:"action"`
+		Captures *int    `json:"captures"`
+	}{&pi.session, &pi.action, &pi.captures}
+}
+
 type amountDetails struct {
 	Tip none `json:"tip"`
 }
@@ -76,10 +84,10 @@ type methodOptions struct {
 }
 
 type cardOptions struct {
-	Installments        *null  `json:"installments,omitempty"`
-	MandateOptions      null   `json:"mandate_options"`
-	Network             null   `json:"network"`
-	RequestThreeDSecure string `json:"request_three_d_secure"`
+	Installments        nullIfSet `json:"installments,omitzero"`
+	MandateOptions      null      `json:"mandate_options"`
+	Network             null      `json:"network"`
+	RequestThreeDSecure string    `json:"request_three_d_secure"`
 }
 
 // intentError is why the last attempt failed.
@@ -124,7 +132,7 @@ func paymentIntentRoutes() []route {
 }
 
 func (c *call) payment() (*paymentIntent, *apiError) {
-	pi, ok := c.payments.byID[c.id]
+	pi, ok := c.payments.find(c.id)
 	if !ok {
 		return nil, noSuch(http.StatusNotFound, "payment_intent", c.id, "intent")
 	}
@@ -345,7 +353,7 @@ func (c *call) newPayment(automatic *automaticMethods) *paymentIntent {
 	pi := &paymentIntent{
 		ID: id, Object: "payment_intent", AutomaticPaymentMethods: automatic, CaptureMethod: "automatic", ClientSecret: c.newID(id+"_secret_", 25),
 		ConfirmationMethod: "automatic", Created: c.now().Unix(), Metadata: map[string]string{}, PaymentMethodTypes: []string{"card"},
-		PaymentMethodOptions: methodOptions{Card: cardOptions{Installments: &null{}, RequestThreeDSecure: "automatic"}}, Status: needsMethod,
+		PaymentMethodOptions: methodOptions{Card: cardOptions{Installments: true, RequestThreeDSecure: "automatic"}}, Status: needsMethod,
 	}
 	c.payments.add(id, pi)
 	return pi
@@ -536,7 +544,7 @@ func capturePayment(c *call) (any, *apiError) {
 		return nil, refused("amount_too_large", "amount_to_capture", "The amount to capture (%d) is greater than what can be captured (%d).", amount, pi.AmountCapturable)
 	}
 	pi.Metadata = metadata.apply(pi.Metadata)
-	c.captureCharge(pi, c.charges.byID[string(pi.LatestCharge)], amount)
+	c.captureCharge(pi, c.charges.get(string(pi.LatestCharge)), amount)
 	return pi, nil
 }
 
@@ -553,7 +561,7 @@ func cancelPayment(c *call) (any, *apiError) {
 		return nil, intentState(pi, "You cannot cancel this PaymentIntent because it has a status of "+pi.Status+". Only a PaymentIntent with one of the "+
 			"following statuses may be canceled: requires_payment_method, requires_capture, requires_confirmation, requires_action, processing.")
 	}
-	if session := c.sessions.byID[pi.session]; session != nil && session.Status == sessionOpen {
+	if session := c.sessions.get(pi.session); session != nil && session.Status == sessionOpen {
 		return nil, intentState(pi, "You cannot cancel this PaymentIntent because it belongs to a Checkout Session that is still open. Expire the Checkout Session instead.")
 	}
 	c.cancel(pi, reason)
@@ -563,7 +571,7 @@ func cancelPayment(c *call) (any, *apiError) {
 // cancel ends a payment that took no money; what was only authorized is given back.
 func (c *call) cancel(pi *paymentIntent, reason string) {
 	c.dropAction(pi)
-	if ch := c.charges.byID[string(pi.LatestCharge)]; pi.Status == needsCapture && ch != nil {
+	if ch := c.charges.get(string(pi.LatestCharge)); pi.Status == needsCapture && ch != nil {
 		before := snapshot(ch)
 		ch.AmountRefunded, ch.Refunded = ch.Amount, true
 		c.emitChange("charge.refunded", before, ch)

@@ -21,6 +21,14 @@ type paymentMethod struct {
 	consumed bool // used once without a customer, or detached: it can't be used again
 }
 
+func (m *paymentMethod) hidden() any {
+	return &struct {
+		Rule     *cardRule `json:"rule"`
+		SetUp    *bool     `json:"set_up"`
+		Consumed *bool     `json:"consumed"`
+	}{&m.rule, &m.setUp, &m.consumed}
+}
+
 type card struct {
 	Brand             string       `json:"brand"`
 	Checks            cardChecks   `json:"checks"`
@@ -76,6 +84,7 @@ func (c *call) newMethod(t typedCard, billing billingDetails) *paymentMethod {
 			Networks: cardNetworks{Available: []string{t.rule.brand}}, ThreeDSecureUsage: supported{Supported: true},
 		},
 	}
+	m.rule.number = "" // not kept
 	if t.cvcGiven {
 		m.Card.Checks.CVCCheck = "unchecked"
 	}
@@ -94,7 +103,7 @@ func (c *call) method(id string, status int) (*paymentMethod, *apiError) {
 	if rule, ok := ruleByName(id); ok {
 		return c.newMethod(c.namedCard(rule), billingDetails{}), nil
 	}
-	m, ok := c.methods.byID[id]
+	m, ok := c.methods.find(id)
 	if !ok {
 		return nil, noSuch(status, "PaymentMethod", id, "payment_method")
 	}
@@ -272,7 +281,7 @@ func detachMethod(c *call) (any, *apiError) {
 	if m.Customer == "" {
 		return nil, refused("", "", "The payment method you provided is not attached to a customer so detachment is impossible.")
 	}
-	cus := c.customers.byID[string(m.Customer)]
+	cus := c.customers.get(string(m.Customer))
 	before := snapshot(m)
 	m.Customer, m.consumed = "", true
 	c.emitChange("payment_method.detached", before, m)
@@ -315,7 +324,7 @@ func retrieveCustomerMethod(c *call) (any, *apiError) {
 	if err := c.params.done(); err != nil {
 		return nil, err
 	}
-	m, ok := c.methods.byID[c.sub]
+	m, ok := c.methods.find(c.sub)
 	if !ok || string(m.Customer) != c.id {
 		return nil, noSuch(http.StatusNotFound, "PaymentMethod", c.sub, "payment_method")
 	}

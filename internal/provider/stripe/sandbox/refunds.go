@@ -91,7 +91,7 @@ func createRefund(c *call) (any, *apiError) {
 	c.emitChange("charge.refunded", before, ch)
 	c.emit("refund.created", r)
 	if ch.rule.refundThen != "" {
-		c.after(c.cfg.SettleAfter, func(later *call) { later.settleRefund(r, ch.rule.refundThen) })
+		c.after(c.cfg.SettleAfter, taskSettleRefund, r.ID, ch.rule.refundThen)
 	}
 	return r, nil
 }
@@ -99,7 +99,7 @@ func createRefund(c *call) (any, *apiError) {
 // refundable finds the charge that a refund is about.
 func (c *call) refundable(chargeID, paymentID string) (*charge, *apiError) {
 	if paymentID != "" {
-		pi, ok := c.payments.byID[paymentID]
+		pi, ok := c.payments.find(paymentID)
 		if !ok {
 			return nil, noSuch(http.StatusNotFound, "payment_intent", paymentID, "payment_intent")
 		}
@@ -111,7 +111,7 @@ func (c *call) refundable(chargeID, paymentID string) (*charge, *apiError) {
 		}
 		chargeID = string(pi.LatestCharge)
 	}
-	ch, ok := c.charges.byID[chargeID]
+	ch, ok := c.charges.find(chargeID)
 	if !ok {
 		return nil, noSuch(http.StatusNotFound, "charge", chargeID, "charge")
 	}
@@ -159,14 +159,14 @@ func (c *call) settleRefund(r *refund, status string) {
 
 // returnRefund lets a charge know that the state of one of its refunds changed.
 func (c *call) returnRefund(r *refund) {
-	ch := c.charges.byID[r.Charge]
+	ch := c.charges.get(r.Charge)
 	before := snapshot(ch)
 	c.countRefunds(ch)
 	c.emitIfChanged("charge.updated", before, ch)
 }
 
 func (c *call) refund() (*refund, *apiError) {
-	r, ok := c.refunds.byID[c.id]
+	r, ok := c.refunds.find(c.id)
 	if !ok {
 		return nil, noSuch(http.StatusNotFound, "refund", c.id, "id")
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -31,6 +32,7 @@ type Config struct {
 	Entropy         io.Reader        // for ids and shuffling; default crypto/rand
 	SettleAfter     time.Duration    // how long disputes, fraud warnings and the second answer of a refund take; default 1 s
 	DeliveryTimeout time.Duration    // how long a webhook receiver may take; default 10 s
+	StateFile       string           // keeps everything but faults and the behaviour of deliveries across restarts; empty: memory only
 }
 
 // Server is one sandbox. It is safe for concurrent use; several may run in one process and share nothing.
@@ -42,30 +44,19 @@ type Server struct {
 	done   chan struct{} // closed by Close
 	close  sync.Once
 
-	mu       sync.Mutex // guards everything below and every object in it
-	offset   time.Duration
+	mu       sync.Mutex // guards everything below and every object in it; taken by enter, given back by leave
 	baseURL  string
-	tasks    taskHeap
-	taskSeq  int
-	keys     map[string]*storedAnswer // by idempotency key
+	planned  taskHeap // of the table tasks
+	seq      int64    // see next
 	faults   []*fault
 	behavior deliveryBehavior
-
-	customers table[customer]
-	methods   table[paymentMethod]
-	payments  table[paymentIntent]
-	setups    table[setupIntent]
-	charges   table[charge]
-	sessions  table[checkoutSession]
-	refunds   table[refund]
-	disputes  table[dispute]
-	balances  table[balanceTransaction]
-	events    table[event]
-	endpoints table[webhookEndpoint]
-	actions   map[string]*action // 3-D Secure steps by their own id
+	state    *stateFile // nil: nothing is kept
+	tables
 }
 
-// New makes an empty sandbox. It fails when it has no entropy to make ids from.
+// New makes a sandbox: an empty one, or with Config.StateFile one that goes on where that file ends. A file that is damaged
+// or of another version is put aside under another name, with a warning, and the sandbox is empty. New fails when it has no
+// entropy to make ids from, when the file can't be read or written, and with ErrInUse.
 func New(cfg Config) (*Server, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -88,11 +79,12 @@ func New(cfg Config) (*Server, error) {
 			Transport:     &http.Transport{MaxIdleConnsPerHost: deliveriesAtOnce, IdleConnTimeout: time.Minute},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		keys:      map[string]*storedAnswer{},
-		customers: newTable[customer](), methods: newTable[paymentMethod](), payments: newTable[paymentIntent](),
-		setups: newTable[setupIntent](), charges: newTable[charge](), sessions: newTable[checkoutSession](),
-		refunds: newTable[refund](), disputes: newTable[dispute](), balances: newTable[balanceTransaction](),
-		events: newTable[event](), endpoints: newTable[webhookEndpoint](), actions: map[string]*action{},
+		tables: newTables(),
+	}
+	if cfg.StateFile != "" {
+		if err := s.openState(); err != nil {
+			return nil, fmt.Errorf("sandbox: state file %s: %w", cfg.StateFile, err)
+		}
 	}
 	s.registerAPI()
 	s.registerControl()
@@ -108,19 +100,36 @@ func orDefault[T comparable](v, byDefault T) T {
 	return v
 }
 
-// ServeHTTP answers API calls under /v1/, control calls under /_sandbox/, and the hosted pages.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+// ServeHTTP answers API calls under /v1/, control calls under /_sandbox/, and the hosted pages. With a state file nothing
+// is answered before what it says is kept there.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if s.state != nil {
+		w = &keptAnswer{ResponseWriter: w, state: s.state}
+	}
+	s.mux.ServeHTTP(w, r)
+}
+
+// enter begins a step: nobody else sees or changes anything until leave.
+func (s *Server) enter() { s.mu.Lock() }
+
+// leave ends a step. What it changed is in the state file before anyone can see it.
+func (s *Server) leave() {
+	defer s.mu.Unlock()
+	if s.state != nil && !s.state.save() {
+		s.signal() // Run ends with the reason
+	}
+}
 
 // SetBaseURL says under which address the hosted pages can be reached, once that is known.
 func (s *Server) SetBaseURL(base string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.enter()
+	defer s.leave()
 	s.baseURL = strings.TrimRight(base, "/")
 }
 
 // Run delivers webhooks and lets time pass (sessions expire, refunds settle) until ctx ends or Close is called, then
 // waits for deliveries in hand, whose requests are cut off. Without Run the API works, and nothing is delivered.
-// It is called once and always returns nil.
+// It is called once and returns nil, or why the state can't be kept any more.
 func (s *Server) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var deliveries sync.WaitGroup
@@ -130,10 +139,10 @@ func (s *Server) Run(ctx context.Context) error {
 		s.client.CloseIdleConnections()
 	}()
 	for {
-		s.mu.Lock()
+		s.enter()
 		s.tick()
 		ready, wait := s.dueDeliveries()
-		s.mu.Unlock()
+		s.leave()
 		for _, d := range ready {
 			deliveries.Go(func() { s.deliver(ctx, d) })
 		}
@@ -145,15 +154,26 @@ func (s *Server) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		timer.Stop()
+		if s.state != nil && s.state.failure() != nil {
+			return fmt.Errorf("sandbox: state file %s: %w", s.cfg.StateFile, s.state.failure())
+		}
 		if ctx.Err() != nil || s.closed() {
 			return nil
 		}
 	}
 }
 
-// Close ends Run and lets go of requests that an injected delay holds. It may be called more than once.
+// Close ends Run, lets go of requests that an injected delay holds, and of the state file: requests that come later get no
+// answer if they change anything. It may be called more than once.
 func (s *Server) Close() {
-	s.close.Do(func() { close(s.done) })
+	s.close.Do(func() {
+		close(s.done)
+		s.enter()
+		defer s.leave()
+		if s.state != nil {
+			s.state.close()
+		}
+	})
 	s.client.CloseIdleConnections()
 }
 

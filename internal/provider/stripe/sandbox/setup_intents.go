@@ -36,6 +36,13 @@ type setupIntent struct {
 	action  string
 }
 
+func (si *setupIntent) hidden() any {
+	return &struct {
+		Session *string `json:"session"`
+		Action  *string `json:"action"`
+	}{&si.session, &si.action}
+}
+
 func setupIntentRoutes() []route {
 	return []route{
 		{"POST /v1/setup_intents", "setup_intents.create", createSetup},
@@ -48,7 +55,7 @@ func setupIntentRoutes() []route {
 }
 
 func (c *call) setup() (*setupIntent, *apiError) {
-	si, ok := c.setups.byID[c.id]
+	si, ok := c.setups.find(c.id)
 	if !ok {
 		return nil, noSuch(http.StatusNotFound, "setupintent", c.id, "intent")
 	}
@@ -137,17 +144,17 @@ func (c *call) succeedSetup(si *setupIntent, m *paymentMethod) {
 	c.dropSetupAction(si)
 	si.Status, si.LastSetupError = intentSucceeded, nil
 	m.setUp = true
-	if cus := c.customers.byID[string(si.Customer)]; cus != nil && !cus.deleted && m.Customer == "" {
+	if cus := c.customers.get(string(si.Customer)); cus != nil && !cus.deleted && m.Customer == "" {
 		c.attach(m, cus)
 	}
 	c.emit("setup_intent.succeeded", si)
-	if session := c.sessions.byID[si.session]; session != nil {
+	if session := c.sessions.get(si.session); session != nil {
 		c.completeSession(session, m)
 	}
 }
 
 func (c *call) dropSetupAction(si *setupIntent) {
-	delete(c.actions, si.action)
+	c.actions.remove(si.action)
 	si.action, si.NextAction = "", nil
 }
 
@@ -297,7 +304,7 @@ func cancelSetup(c *call) (any, *apiError) {
 		return nil, setupState(si, "You cannot cancel this SetupIntent because it has a status of "+si.Status+
 			". Only a SetupIntent with one of the following statuses may be canceled: requires_payment_method, requires_confirmation, requires_action.")
 	}
-	if session := c.sessions.byID[si.session]; session != nil && session.Status == sessionOpen {
+	if session := c.sessions.get(si.session); session != nil && session.Status == sessionOpen {
 		return nil, setupState(si, "You cannot cancel this SetupIntent because it belongs to a Checkout Session that is still open. Expire the Checkout Session instead.")
 	}
 	c.cancelSetupIntent(si, reason)

@@ -105,8 +105,8 @@ func (s *Server) trigger(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) runTrigger(chain func(*triggerRun), in triggerRequest, base string) *triggerRun {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.enter()
+	defer s.leave()
 	s.tick()
 	t := &triggerRun{call: s.newCall(), in: in, made: map[string]string{}}
 	t.base = orDefault(t.base, base)
@@ -199,7 +199,7 @@ func (t *triggerRun) refundOf(card string) {
 
 func (t *triggerRun) disputeOf() string {
 	t.pay(goodCard)
-	ch, ok := t.charges.byID[t.made["charge"]]
+	ch, ok := t.charges.find(t.made["charge"])
 	if !ok {
 		return ""
 	}
@@ -235,6 +235,6 @@ func (t *triggerRun) buy(session string) {
 		t.failed = refused("", "", "%v", err)
 		return
 	}
-	t.note(t.sessions.byID[session])
-	t.note(t.payments.byID[string(t.sessions.byID[session].PaymentIntent)])
+	t.note(t.sessions.get(session))
+	t.note(t.payments.get(string(t.sessions.get(session).PaymentIntent)))
 }

@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"regexp"
-	"slices"
 )
 
 const (
@@ -26,15 +25,44 @@ type webhookEndpoint struct {
 	URL           string            `json:"url"`
 
 	secret   string
+	given    string // the name under which SetWebhookEndpoint finds it again
 	inFlight int
 	queue    []*delivery
+}
+
+func (ep *webhookEndpoint) hidden() any {
+	return &struct {
+		Secret *string `json:"secret"`
+		Given  *string `json:"given"`
+	}{&ep.secret, &ep.given}
+}
+
+// SetWebhookEndpoint is AddWebhookEndpoint for a program that starts again on the same state file: the endpoint of that
+// name is there once, with the address, secret and events of the last call, and keeps its id and what is to be delivered.
+func (s *Server) SetWebhookEndpoint(name, url, secret string, events ...string) string {
+	s.enter()
+	defer s.leave()
+	if len(events) == 0 {
+		events = []string{"*"}
+	}
+	for id, ep := range s.endpoints.all {
+		if ep.given == name {
+			ep = s.endpoints.get(id)
+			ep.URL, ep.secret, ep.EnabledEvents = url, secret, events
+			s.signal()
+			return id
+		}
+	}
+	ep := s.newCall().addEndpoint(url, secret, events)
+	ep.given = name
+	return ep.ID
 }
 
 // AddWebhookEndpoint makes an endpoint with a secret of the caller's choice, as a fixed one in development, and returns
 // its id. Without events it gets them all.
 func (s *Server) AddWebhookEndpoint(url, secret string, events ...string) string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.enter()
+	defer s.leave()
 	if len(events) == 0 {
 		events = []string{"*"}
 	}
@@ -102,7 +130,7 @@ func retrieveEndpoint(c *call) (any, *apiError) {
 }
 
 func (c *call) endpoint() (*webhookEndpoint, *apiError) {
-	ep, ok := c.endpoints.byID[c.id]
+	ep, ok := c.endpoints.find(c.id)
 	if !ok {
 		return nil, noSuch(404, "webhook endpoint", c.id, "id")
 	}
@@ -148,11 +176,10 @@ func deleteEndpoint(c *call) (any, *apiError) {
 		return nil, err
 	}
 	for _, d := range ep.queue {
-		d.event.undelivered = true
+		c.giveUp(d)
 	}
 	ep.queue = nil
-	delete(c.endpoints.byID, ep.ID)
-	c.endpoints.order = slices.DeleteFunc(c.endpoints.order, func(id string) bool { return id == ep.ID })
+	c.endpoints.remove(ep.ID)
 	return deletedObject{ID: ep.ID, Object: ep.Object, Deleted: true}, nil
 }
 
