@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -28,6 +27,7 @@ type system struct {
 	ingest  string // HTTP
 	worker  string
 	views   string
+	secret  string // of the sandbox's webhook endpoint
 
 	nats, sb, in, wk, pr *process
 }
@@ -36,26 +36,20 @@ type system struct {
 func newSystem(t *testing.T) *system {
 	t.Helper()
 	s := &system{t: t, dir: t.TempDir()}
-	natsPort := freePort(t)
-	s.natsURL = fmt.Sprintf("nats://127.0.0.1:%d", natsPort)
+	s.natsURL = fmt.Sprintf("nats://127.0.0.1:%d", freePort(t))
 	s.sandbox = fmt.Sprintf("http://127.0.0.1:%d", freePort(t))
 	s.ingest = fmt.Sprintf("http://127.0.0.1:%d", freePort(t))
 	s.worker = fmt.Sprintf("http://127.0.0.1:%d", freePort(t))
 	s.views = fmt.Sprintf("http://127.0.0.1:%d", freePort(t))
-	conf := filepath.Join(s.dir, "nats.conf")
-	text := fmt.Sprintf("listen: 127.0.0.1:%d\nmax_payload: 2MB\njetstream { store_dir: %q, sync_interval: always }\n", natsPort, filepath.Join(s.dir, "nats"))
-	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	s.nats = start(t, nil, "nats-server", "-c", conf)
+	s.startNATS()
 	eventually(t, "provisioned", func() bool {
 		p := start(t, s.env(), "paykit", "provision")
 		return p.status(20*time.Second) == 0
 	})
 	s.sb = start(t, nil, "paykit", "sandbox", "--sandbox-port", port(s.sandbox))
 	s.sb.awaitHTTP(s.sandbox + "/_sandbox/ledger")
-	secret := s.addWebhook(s.ingest + "/webhooks/stripe")
-	s.in = start(t, append(s.env(), "PAYKIT_HTTP_ADDR="+host(s.ingest), "STRIPE_WEBHOOK_SECRETS="+webhookSecret+","+secret), "ingest")
+	s.secret = s.addWebhook(s.ingest + "/webhooks/stripe")
+	s.startIngest()
 	s.startWorker()
 	s.startProjector()
 	s.in.awaitHTTP(s.ingest + "/readyz")
@@ -65,6 +59,21 @@ func newSystem(t *testing.T) *system {
 }
 
 func (s *system) env() []string { return []string{"NATS_URL=" + s.natsURL} }
+
+func (s *system) startNATS() {
+	s.t.Helper()
+	conf := filepath.Join(s.dir, "nats.conf")
+	text := fmt.Sprintf("listen: 127.0.0.1:%s\nmax_payload: 2MB\njetstream { store_dir: %q, sync_interval: always }\n", port(s.natsURL), filepath.Join(s.dir, "nats"))
+	if err := writeFile(conf, text); err != nil {
+		s.t.Fatal(err)
+	}
+	s.nats = start(s.t, nil, "nats-server", "-c", conf)
+}
+
+// startIngest starts ingest with two secrets, as while one is rolled.
+func (s *system) startIngest() {
+	s.in = start(s.t, append(s.env(), "PAYKIT_HTTP_ADDR="+host(s.ingest), "STRIPE_WEBHOOK_SECRETS="+webhookSecret+","+s.secret), "ingest")
+}
 
 func (s *system) startWorker() {
 	s.wk = start(s.t, append(s.env(), "PAYKIT_HTTP_ADDR="+host(s.worker), "STRIPE_API_KEY=sk_test_e2e", "STRIPE_API_BASE="+s.sandbox), "worker")
