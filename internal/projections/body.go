@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // maxBody is the largest request, in bytes.
@@ -30,8 +31,8 @@ func parseBody(data []byte, fields []string) (body, error) {
 	if len(data) == 0 {
 		return nil, nil
 	}
-	if data[0] != '{' || !json.Valid(data) {
-		return nil, invalid("", "the body must be one JSON object")
+	if data[0] != '{' || !utf8.Valid(data) || !json.Valid(data) {
+		return nil, invalid("", "the body must be one JSON object in UTF-8")
 	}
 	b := make(body, 0, len(fields))
 	for f, rest := nextField(data[1:]); f.name != nil; f, rest = nextField(rest) {

@@ -50,7 +50,7 @@ func Open(dir string, log *eventlog.Log, cfg Config) (*Projector, error) {
 		return p, p.restart(unfit)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open the views: %w", err)
+		return nil, err
 	}
 	p.store.Store(s)
 	return p, nil

@@ -336,7 +336,7 @@ func TestStopsAtWhatItDoesNotKnow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer p.Close() //nolint:errcheck // the test is about Run
+	defer p.Close()
 	err = p.Run(t.Context())
 	if !errors.Is(err, events.ErrUnknownType) || !strings.Contains(err.Error(), strconv.FormatUint(last+1, 10)) ||
 		!strings.Contains(err.Error(), "customer.promoted") {
@@ -464,7 +464,7 @@ func TestNoPersonalData(t *testing.T) {
 		t.Fatalf("the answer lacks the profile: %s", got.data)
 	}
 	for _, name := range filesIn(t, dir) {
-		b, err := os.ReadFile(filepath.Join(dir, name)) //nolint:gosec // G304: the test's own folder
+		b, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
 			t.Fatal(err)
 		}

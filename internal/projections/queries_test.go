@@ -140,21 +140,21 @@ func TestDefaultMovesDuringAWalk(t *testing.T) {
 	for i := range 7 {
 		methods = append(methods, l.attach(ada, "stripe", fmt.Sprintf("pm_%d", i)))
 	}
+	l.method(ada, methods[3], events.DefaultSet{RequestedAt: l.now.Add(time.Second)})
 	p := startProjector(t, log, t.TempDir())
 	n := 0
 	items := walk(t, nc, "payment_method.list", fields{"customerId": ada, "limit": 2}, 0, func() {
 		n++
-		l.method(ada, methods[n], events.DefaultSet{RequestedAt: l.now})
-		at := l.method(ada, l.attach(ada, "stripe", fmt.Sprintf("late_%d", n)), events.DefaultSet{RequestedAt: l.now})
-		waitSequence(t, p, at)
+		l.attach(ada, "stripe", fmt.Sprintf("late_%d", n))
+		waitSequence(t, p, l.method(ada, methods[3-n], events.DefaultSet{RequestedAt: l.now.Add(time.Second)}))
 	})
 	var ids []string
 	for _, item := range items {
 		ids = append(ids, fmt.Sprint(item["id"]))
 	}
-	slices.Reverse(ids)
-	if !slices.Equal(ids, methods) {
-		t.Errorf("walked %v, want %v", ids, methods)
+	want := []string{methods[3], methods[6], methods[5], methods[4], methods[2], methods[1], methods[0]}
+	if n != 3 || !slices.Equal(ids, want) {
+		t.Errorf("walked %v in %d pages, want %v", ids, n+1, want)
 	}
 }
 

@@ -136,7 +136,7 @@ func replace(path, live string) (bool, error) {
 	case errors.Is(err, ErrLocked):
 		return false, nil
 	case err == nil:
-		defer held.close() //nolint:errcheck // it is the file that was replaced
+		defer held.close() // of the file that was replaced: nothing is lost if it fails
 	default:
 		// Damaged, foreign: what the projector would put aside is kept here too.
 		if unfit, ok := errors.AsType[*unfitError](err); ok {

@@ -121,6 +121,44 @@ func TestRowsAreTheLastSnapshots(t *testing.T) {
 	}
 }
 
+// TestIndexesNameWhatThereIs: no entry is left behind when a row moves on.
+func TestIndexesNameWhatThereIs(t *testing.T) {
+	entries := randomHistory(t, 8, 2000)
+	s := openTestStore(t, filepath.Join(t.TempDir(), FileName))
+	defer closeStore(t, s)
+	if err := applyAll(s, entries); err != nil {
+		t.Fatal(err)
+	}
+	last := map[string]*events.Event{}
+	for _, e := range entries {
+		last[e.Event.Subject] = e.Event
+	}
+	want := map[string]int{bucketEventsByEntity: len(entries), bucketEventsByCustomer: len(entries)}
+	for _, e := range last {
+		switch {
+		case e.Entity() == events.EntityCustomer && !e.Data.Customer.Deleted():
+			want[bucketCustomersByCreation]++
+		case e.Entity() == events.EntityPaymentMethod && e.Data.PaymentMethod.Live():
+			want[bucketPaymentMethodsByCustomer]++
+		case e.Entity() == events.EntityCharge:
+			want[bucketChargesByCreation]++
+			want[bucketChargesByCustomer]++
+			want[bucketChargesByStatus]++
+		}
+	}
+	err := s.view(func(tx *bbolt.Tx) error {
+		for bucket, n := range want {
+			if got := tx.Bucket([]byte(bucket)).Inspect().KeyN; got != n {
+				t.Errorf("%s has %d entries, want %d", bucket, got, n)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 // TestProjectorNeverSkips: what must not be skipped changes nothing, and says what and where it is.
 func TestProjectorNeverSkips(t *testing.T) {
 	history := randomHistory(t, 5, 60)

@@ -5,11 +5,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -77,11 +79,10 @@ func openStore(path string, o storeOptions) (*store, error) {
 	switch {
 	case errors.Is(err, bbolterrors.ErrTimeout):
 		return nil, ErrLocked
-	case errors.Is(err, errDamaged), errors.Is(err, bbolterrors.ErrInvalid), errors.Is(err, bbolterrors.ErrChecksum),
-		errors.Is(err, bbolterrors.ErrVersionMismatch):
-		return nil, &unfitError{Reason: "damaged", Err: err}
+	case err != nil && fromSystem(err):
+		return nil, fmt.Errorf("open the views: %w", err)
 	case err != nil:
-		return nil, fmt.Errorf("open %s: %w", path, err)
+		return nil, &unfitError{Reason: "damaged", Err: err}
 	}
 	s := &store{db: db, path: path}
 	if err := s.prepare(o.check); err != nil {
@@ -91,6 +92,14 @@ func openStore(path string, o storeOptions) (*store, error) {
 		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
+}
+
+// fromSystem tells an error of the operating system (no such folder, no right, no space), which another file would meet
+// too, from one of bbolt, which does not like the file; not all of the latter have a name.
+func fromSystem(err error) bool {
+	_, path := errors.AsType[*fs.PathError](err)
+	_, number := errors.AsType[syscall.Errno](err)
+	return path || number
 }
 
 // openBolt opens the file; a panic of bbolt on a damaged one becomes errDamaged and lets go of the file.
