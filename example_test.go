@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log" //nolint:depguard // what an app's own example looks like
 	"strings"
+	"time"
 
 	"github.com/paykit-go/paykit"
 )
@@ -49,7 +50,7 @@ func ExampleCheckoutService_Create() {
 		SuccessURL:   "https://app.example.com/billing/success",
 		CancelURL:    "https://app.example.com/billing/cancel",
 		AttachMethod: true,
-	}, paykit.WithIdempotencyKey("order-1"))
+	}, paykit.WithIdempotencyKey("order-1"), paykit.WithWait(20*time.Second))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -72,7 +73,7 @@ func ExamplePaymentMethodService_Attach() {
 	setup, err := pk.PaymentMethod.Attach(ctx, paykit.PaymentMethodAttach{
 		CustomerID: customer.ID,
 		ReturnURL:  "https://app.example.com/settings/billing",
-	})
+	}, paykit.WithWait(20*time.Second))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -103,11 +104,11 @@ func ExampleChargeService_Create() {
 	create := paykit.ChargeCreate{
 		CustomerID: customer.ID, PaymentMethodID: method.ID, Amount: 1900, Description: "March usage",
 	}
-	charge, err := pk.Charge.Create(ctx, create, paykit.WithIdempotencyKey("user_charge march"))
+	charge, err := pk.Charge.Create(ctx, create, paykit.WithIdempotencyKey("user_charge march"), paykit.WithWait(20*time.Second))
 	if err != nil {
 		log.Fatal(err)
 	}
-	again, err := pk.Charge.Create(ctx, create, paykit.WithIdempotencyKey("user_charge march"))
+	again, err := pk.Charge.Create(ctx, create, paykit.WithIdempotencyKey("user_charge march"), paykit.WithWait(20*time.Second))
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -200,7 +200,7 @@ func (s *service) refuse(reply string, refusal *events.Error) {
 }
 
 func (s *service) respond(reply string, msg *nats.Msg) {
-	if reply == "" {
+	if !s.h.log.MayAnswer(reply) {
 		return
 	}
 	msg.Subject = reply

@@ -256,8 +256,8 @@ func (s *service) refuse(r request, e *events.Error) {
 
 // respond answers by hand: a micro.Request may be answered from the handler's own goroutine only.
 func (s *service) respond(r request, h nats.Header, data []byte) {
-	if r.Reply() == "" {
-		return // nobody waits
+	if !s.log.MayAnswer(r.Reply()) {
+		return
 	}
 	err := s.nc.PublishMsg(&nats.Msg{Subject: r.Reply(), Header: h, Data: data})
 	if err != nil {
