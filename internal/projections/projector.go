@@ -161,7 +161,7 @@ func (p *Projector) run(ctx context.Context) error {
 // serve answers queries from a file that has caught up.
 func (p *Projector) serve(ctx context.Context, s *store, damaged chan<- error) error {
 	service := &service{
-		nc: p.log.Conn(), logger: p.logger, applied: p.progress,
+		nc: p.log.Conn(), log: p.log, logger: p.logger, applied: p.progress,
 		slots: make(chan struct{}, atOnce), idle: make(chan request),
 		damaged: func(err error) {
 			select {

@@ -101,6 +101,7 @@ func (q *queries) endpoints() []endpoint {
 // service is the NATS side of the queries.
 type service struct {
 	nc      *nats.Conn
+	log     *eventlog.Log
 	logger  zerolog.Logger
 	applied *progress
 	damaged func(error) // told when a query found the file damaged
