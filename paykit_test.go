@@ -186,3 +186,51 @@ func TestSubscribe(t *testing.T) {
 		t.Errorf("a bad name: %v", err)
 	}
 }
+
+// A caller chooses where its answer goes. An answer must never become an event or a delivery: the services have rights
+// that their callers have not.
+func TestAnswersNeverReachTheStreams(t *testing.T) {
+	t.Parallel()
+	nc := conn(t)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	replies := map[string]string{
+		"paykit.log.charge.succeeded.chg_X.cust_X": "PAYKIT_LOG", "paykit.inbox.stripe.evt_1.none": "PAYKIT_INBOX",
+		"paykit.events.charge.succeeded.cust_X": "",
+	}
+	for reply, stream := range replies {
+		heard, err := nc.SubscribeSync(reply)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, request := range [][2]string{
+			{"paykit.api.customer.sync", `{"referenceId":"user_reply"}`}, {"paykit.api.charge.create", `{}`},
+			{"paykit.query.customer.get", `{"referenceId":"user_reply"}`}, {"paykit.query.charge.get", `{"nope":1}`},
+		} {
+			if err := nc.PublishRequest(request[0], reply, []byte(request[1])); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// Asked the ordinary way after them, the services have begun with all of them.
+		for _, subject := range []string{"paykit.api.customer.sync", "paykit.query.customer.get"} {
+			if _, err := nc.Request(subject, []byte(`{"referenceId":"user_reply"}`), 10*time.Second); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if m, err := heard.NextMsg(300 * time.Millisecond); err == nil {
+			t.Errorf("%s got an answer: %s", reply, m.Data)
+		}
+		if stream == "" {
+			continue
+		}
+		s, err := js.Stream(t.Context(), stream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m, err := s.GetLastMsgForSubject(t.Context(), reply); err == nil {
+			t.Errorf("%s holds an answer: %s", stream, m.Data)
+		}
+	}
+}
