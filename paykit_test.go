@@ -216,7 +216,7 @@ func TestAnswersNeverReachTheStreams(t *testing.T) {
 		// Asked the ordinary way after them, the services have begun with all of them.
 		for _, subject := range []string{"paykit.api.customer.sync", "paykit.query.customer.get"} {
 			if _, err := nc.Request(subject, []byte(`{"referenceId":"user_reply"}`), 10*time.Second); err != nil {
-				t.Fatal(err)
+				t.Fatalf("%s: %v", subject, err)
 			}
 		}
 		if m, err := heard.NextMsg(300 * time.Millisecond); err == nil {

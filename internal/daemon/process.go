@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"time"
 
 	"github.com/alecthomas/kong"
 	"github.com/nats-io/nats.go"
@@ -60,11 +61,15 @@ func Process(ctx context.Context, name string, n NATS, log zerolog.Logger, httpA
 	}
 	h := NewHTTP()
 	h.Check(NATSCheck(nc))
-	return Serve(ctx, l, Env{Conn: nc, Log: elog, Logger: log, HTTP: h}, part)
+	return Serve(ctx, l, Env{Conn: nc, Log: elog, Logger: log, HTTP: h}, nil, part)
 }
 
-// Serve runs parts and their HTTP side until ctx ends or one of them fails.
-func Serve(ctx context.Context, l net.Listener, e Env, parts ...Part) error {
+// readyWithin is how long a process that is told of its readiness may take to get there.
+const readyWithin = 20 * time.Second
+
+// Serve runs parts and their HTTP side until ctx ends or one of them fails. ready, if not nil, is called once, when
+// every part works.
+func Serve(ctx context.Context, l net.Listener, e Env, ready func(), parts ...Part) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, part := range parts {
 		run, err := part.Start(ctx, e)
@@ -74,6 +79,15 @@ func Serve(ctx context.Context, l net.Listener, e Env, parts ...Part) error {
 		g.Go(func() error { return run(ctx) })
 	}
 	g.Go(func() error { return e.HTTP.Serve(ctx, l) })
+	if ready != nil {
+		g.Go(func() error { // only now: the parts have added their checks
+			if err := e.HTTP.WaitReady(ctx, readyWithin); err != nil {
+				return err
+			}
+			ready()
+			return nil
+		})
+	}
 	e.Logger.Info().Str("http", l.Addr().String()).Msg("started")
 	err := g.Wait()
 	if err != nil && !errors.Is(err, context.Canceled) {

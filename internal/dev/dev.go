@@ -150,18 +150,7 @@ func runParts(ctx context.Context, c Config, a Addresses, ns *server.Server, l n
 		daemon.Worker{Stripe: stripe},
 		daemon.Projector{DataDir: a.DataDir},
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		return daemon.Serve(ctx, l, daemon.Env{Conn: nc, Log: log, Logger: c.Logger, HTTP: h}, parts...)
-	})
-	g.Go(func() error {
-		if err := h.WaitReady(ctx, 20*time.Second); err != nil {
-			return err
-		}
-		ready()
-		return nil
-	})
-	return g.Wait() //nolint:wrapcheck // already says what it was
+	return daemon.Serve(ctx, l, daemon.Env{Conn: nc, Log: log, Logger: c.Logger, HTTP: h}, ready, parts...) //nolint:wrapcheck // already says what it was
 }
 
 // startNATS embeds a broker that syncs every write to disk before it acknowledges it.
