@@ -256,12 +256,14 @@ func authentication(s *scene) {
 		if got.Status != tt.status || (got.Failure == nil) != tt.passed {
 			s.Fatalf("%s: %+v", tt.name, got)
 		}
-		// What the confirm answered is no longer true: the same key must not bring it back.
+		// What the confirms answered is no longer true: the same keys must not bring it back.
 		again, err := s.API.ConfirmPayment(s.Context(), s.key(tt.name+" on session"), p.ID,
 			provider.ConfirmRequest{MethodID: m, ReturnURL: "https://example.com/return"})
 		s.must(err)
-		if again.Status != tt.status {
-			s.Fatalf("%s, asked again with the key: %+v", tt.name, again)
+		before, err := s.API.ConfirmPayment(s.Context(), s.key(tt.name+" off session"), p.ID, provider.ConfirmRequest{MethodID: m})
+		s.must(err)
+		if again.Status != tt.status || before.Status != tt.status {
+			s.Fatalf("%s, asked again with the keys: %+v, %+v", tt.name, again, before)
 		}
 	}
 	s.counted(ConfirmPayment, 1)
@@ -473,14 +475,18 @@ func deliveries(s *scene) {
 
 func metadataIsOursOnTop(s *scene) {
 	request := s.paymentRequest(s.method(CardGood), "1")
-	request.Metadata = map[string]string{events.MetadataCharge: "chg_forged", events.MetadataEnv: "forged", events.ReservedMetadata + "other": "forged"}
+	forged := map[string]string{events.MetadataCharge: "chg_forged", events.MetadataEnv: "forged", events.MetadataRefund: "forged"}
+	full := map[string]string{}
 	for i := range 50 { // as many as a caller may have
-		request.Metadata[fmt.Sprintf("k%02d", i)] = "v"
+		full[fmt.Sprintf("k%02d", i)] = "v"
 	}
-	p, err := s.API.CreatePayment(s.Context(), s.key("payment"), request)
-	s.must(err)
-	if p.Owner != s.charge("1") {
-		s.Fatalf("owner %+v", p.Owner)
+	for key, metadata := range map[string]map[string]string{"forged": forged, "full": full} {
+		request.Metadata = metadata
+		p, err := s.API.CreatePayment(s.Context(), s.key(key), request)
+		s.must(err)
+		if p.Owner != s.charge("1") {
+			s.Fatalf("%s: owner %+v", key, p.Owner)
+		}
 	}
 }
 

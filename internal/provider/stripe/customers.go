@@ -80,21 +80,15 @@ func (c *Client) UpdateCustomer(ctx context.Context, key, id string, r provider.
 	return err
 }
 
-// presentMetadata asks for a customer's metadata. A deleted customer is answered with 200, and is as good as none.
+// presentMetadata asks for a customer's metadata. A deleted customer is answered with 200 and has none.
 func (c *Client) presentMetadata(ctx context.Context, id string) (map[string]string, error) {
-	const operation = "customers.retrieve"
 	var present *stripego.Customer
-	err := c.read(ctx, operation, func(p stripego.Params) (err error) {
+	err := c.read(ctx, "customers.retrieve", func(p stripego.Params) (err error) {
 		present, err = c.api.Customers.Get(id, &stripego.CustomerParams{Params: p})
 		return err
 	})
 	if err != nil {
 		return nil, err
-	}
-	if present.Deleted {
-		return nil, &provider.Error{
-			Class: provider.Invalid, Operation: operation, Code: codeResourceMissing, Param: "customer", NotFound: true,
-		}
 	}
 	return present.Metadata, nil
 }

@@ -318,6 +318,52 @@ func TestPaymentOfIntent(t *testing.T) {
 	}
 }
 
+func TestPaymentOfCharge(t *testing.T) {
+	tests := []struct {
+		name, json string
+		want       events.Payment
+	}{
+		{
+			"a part was captured", `{"id":"ch_1","status":"succeeded","amount":500,"amount_captured":300,"captured":true}`,
+			events.Payment{ChargeID: "ch_1", Status: events.PaymentSucceeded, Amount: 300},
+		},
+		{
+			"before captures were told", `{"id":"ch_1","status":"succeeded","amount":500}`,
+			events.Payment{ChargeID: "ch_1", Status: events.PaymentSucceeded, Amount: 500},
+		},
+		{
+			"authorized", `{"id":"ch_1","status":"succeeded","amount":500,"captured":false}`,
+			events.Payment{ChargeID: "ch_1", Status: events.PaymentProcessing, Amount: 500},
+		},
+		{
+			"only a decline has a decline code", `{"id":"ch_1","status":"failed","failure_code":"expired_card","outcome":{"reason":"expired_card"}}`,
+			events.Payment{ChargeID: "ch_1", Status: events.PaymentRequiresMethod, Failure: failure("expired_card", "")},
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var c stripeCharge
+			if err := answered(response(tt.json), &c); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, c.payment()); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestRefundStatus(t *testing.T) {
+	for word, want := range map[string]events.RefundStatus{
+		"pending": events.RefundPending, "requires_action": events.RefundPending, "succeeded": events.RefundSucceeded,
+		"failed": events.RefundFailed, "canceled": events.RefundCanceled,
+	} {
+		if got := refundStatus(word); got != want {
+			t.Errorf("%s: got %s, want %s", word, got, want)
+		}
+	}
+}
+
 func TestSessionOfADelayedPayment(t *testing.T) {
 	tests := []struct {
 		name, intent string

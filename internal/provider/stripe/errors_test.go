@@ -361,8 +361,8 @@ func TestNewRefuses(t *testing.T) {
 // Nothing may reach the standard streams: stripe-go's default logger writes whole bodies there.
 func TestNothingIsPrinted(t *testing.T) {
 	base := serve(t, func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(http.StatusPaymentRequired)
-		_, _ = w.Write([]byte(stripeError("card_error", "card_declined")))
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = w.Write([]byte(stripeError("invalid_request_error", "parameter_missing")))
 	})
 	c := newClient(t, base, func(cfg *Config) {
 		cfg.HTTPClient = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}}}

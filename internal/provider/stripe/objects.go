@@ -103,7 +103,6 @@ type paymentIntent struct {
 }
 
 type nextAction struct {
-	Type          string `json:"type"`
 	RedirectToURL *struct {
 		URL string `json:"url"`
 	} `json:"redirect_to_url"`
@@ -111,7 +110,7 @@ type nextAction struct {
 
 // url is the page for the buyer. A next action meant for Stripe's own scripts has none.
 func (a *nextAction) url() string {
-	if a == nil || a.Type != "redirect_to_url" || a.RedirectToURL == nil {
+	if a == nil || a.RedirectToURL == nil {
 		return ""
 	}
 	return a.RedirectToURL.URL
