@@ -11,6 +11,7 @@ import (
 
 	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
+	"github.com/paykit-go/paykit/internal/events/eventlogtest"
 )
 
 // keyed is a request under a key that does not wait.
@@ -551,5 +552,35 @@ func TestAsError(t *testing.T) {
 		if got.Code != want || got.Message == "" || strings.Contains(got.Message, "secret") {
 			t.Errorf("%v: got %v, want %s", err, got, want)
 		}
+	}
+}
+
+// TestStorageFull: without room nothing is stored, and the caller is told so.
+func TestStorageFull(t *testing.T) {
+	nc := eventlogtest.Start(t).Conn(t)
+	cfg := eventlog.Config{MaxBytes: 16 << 10}
+	if _, err := eventlog.Provision(t.Context(), nc, cfg); err != nil {
+		t.Fatal(err)
+	}
+	log, err := eventlog.Open(t.Context(), nc, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := New(log, config())
+	t.Cleanup(h.Close)
+	for i := range 100 {
+		_, err = h.Execute(t.Context(), "customer.sync", fmt.Appendf(nil, `{"referenceId":"user_%d"}`, i), Meta{})
+		if err != nil {
+			break
+		}
+	}
+	if got := AsError(err); got.Code != events.CodeStorageFull || got.Code.Status() != 503 {
+		t.Errorf("got %v (%v), want storage_full", got, err)
+	}
+	if !temporary(err) {
+		t.Errorf("%v does not count as temporary: a queued command would become a dead letter", err)
+	}
+	if _, final := refusalOf(err); final {
+		t.Errorf("%v counts as a refusal: a queued command would be rejected", err)
 	}
 }

@@ -57,7 +57,7 @@ func newClient(tb testing.TB, server *eventlogtest.Server, services int) *client
 	deadline := time.Now().Add(patience)
 	for {
 		ready := 0
-		for _, msg := range c.monitor("INFO", 100*time.Millisecond) {
+		for _, msg := range c.monitor("INFO") {
 			var info micro.Info
 			if err := json.Unmarshal(msg, &info); err != nil {
 				tb.Fatal(err)
@@ -76,7 +76,7 @@ func newClient(tb testing.TB, server *eventlogtest.Server, services int) *client
 }
 
 // monitor asks all services something.
-func (c *client) monitor(verb string, within time.Duration) [][]byte {
+func (c *client) monitor(verb string) [][]byte {
 	c.tb.Helper()
 	sub, err := c.nc.SubscribeSync(c.nc.NewRespInbox())
 	if err != nil {
@@ -88,7 +88,7 @@ func (c *client) monitor(verb string, within time.Duration) [][]byte {
 	}
 	var answers [][]byte
 	for {
-		msg, err := sub.NextMsg(within)
+		msg, err := sub.NextMsg(100 * time.Millisecond)
 		if err != nil {
 			return answers
 		}
@@ -188,11 +188,11 @@ func TestServiceIsANATSService(t *testing.T) {
 		c.ask("customer.sync", fmt.Sprintf(`{"referenceId":"user_%d"}`, i))
 	}
 	c.refused(c.ask("customer.sync", `{}`), 400, "invalid_request", "referenceId")
-	if pings := c.monitor("PING", 100*time.Millisecond); len(pings) != 2 {
+	if pings := c.monitor("PING"); len(pings) != 2 {
 		t.Errorf("%d answer a ping, want 2", len(pings))
 	}
 	total := map[string]int{}
-	for _, answer := range c.monitor("STATS", 100*time.Millisecond) {
+	for _, answer := range c.monitor("STATS") {
 		var stats micro.Stats
 		if err := json.Unmarshal(answer, &stats); err != nil {
 			t.Fatal(err)
@@ -295,5 +295,54 @@ func TestServiceStopsBetweenTwo(t *testing.T) {
 		if err := <-failed; err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestServiceFinishesWhatIsInHand: Serve ends after the last request in hand was answered, so the connection may go.
+func TestServiceFinishesWhatIsInHand(t *testing.T) {
+	x := newHarness(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- Serve(ctx, x.h.log.Conn(), x.h) }()
+	c := newClient(t, x.server, 1)
+	body := payerCommands(x.customer("user_1"))["checkout.create"]
+
+	x.h.waits.mu.Lock() // holds the request where it registers its wait
+	inbox := c.nc.NewRespInbox()
+	answers, err := c.nc.SubscribeSync(inbox)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.nc.PublishRequest("paykit.api.checkout.create", inbox, []byte(body)); err != nil {
+		t.Fatal(err)
+	}
+	inHand := false
+	for deadline := time.Now().Add(patience); !inHand && time.Now().Before(deadline); {
+		for _, answer := range c.monitor("STATS") {
+			inHand = inHand || strings.Contains(string(answer), `"in_hand":1`)
+		}
+	}
+	if !inHand {
+		t.Error("the request did not come")
+	}
+	cancel()
+	select {
+	case err := <-ended:
+		t.Errorf("ended with a request in hand (%v)", err)
+	case <-time.After(500 * time.Millisecond):
+	}
+	x.h.waits.mu.Unlock()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Error("Serve did not end")
+	}
+	x.log.Conn().Close()
+	if msg, err := answers.NextMsg(patience); err != nil || !strings.Contains(string(msg.Data), `"status":"requested"`) {
+		t.Errorf("not answered: %v %v", msg, err)
 	}
 }

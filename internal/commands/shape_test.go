@@ -316,3 +316,12 @@ func TestKeys(t *testing.T) {
 		t.Errorf("an unknown verb: %v", refusal)
 	}
 }
+
+func TestFractionIsNamed(t *testing.T) {
+	for _, text := range []string{"49.0", "4900.5", "49e2"} {
+		refusal := shapeOf(t, "charge.create", with(wellShaped()["charge.create"], "amount", json.Number(text)))
+		if refusal == nil || !strings.Contains(refusal.Message, "integer") {
+			t.Errorf("%s: got %v, want it said that it is no integer", text, refusal)
+		}
+	}
+}
