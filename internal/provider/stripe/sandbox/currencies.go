@@ -11,7 +11,7 @@ func currencies() []string {
 		clp cny cop crc cve czk djf dkk dop dzd egp etb eur fjd fkp gbp gel gip gmd gnf gtq gyd hkd hnl htg huf idr ils inr isk jmd jod
 		jpy kes kgs khr kmf krw kwd kyd kzt lak lbp lkr lrd lsl mad mdl mga mkd mmk mnt mop mur mvr mwk mxn myr mzn nad ngn nio nok npr
 		nzd omr pab pen pgk php pkr pln pyg qar ron rsd rub rwf sar sbd scr sek sgd shp sle sos srd std svc szl thb tjs tnd top try ttd
-		twd tzs uah ugx uyu uzs vnd vuv wst xaf xcd xof xpf yer zar zmw`)
+		twd tzs uah ugx uyu uzs vnd vuv wst xaf xcd xcg xof xpf yer zar zmw`)
 }
 
 // currency reads a currency, which Stripe takes in either case.
@@ -32,7 +32,7 @@ func (p *params) currency(required bool) string {
 // https://stripe.com/docs/currencies#minimum-and-maximum-charge-amounts. A currency that is not in its table has none here.
 func minimumAmount(currency string) int64 {
 	switch currency {
-	case "usd", "aud", "brl", "cad", "chf", "eur", "inr", "jpy", "nzd", "sgd":
+	case "usd", "ars", "aud", "brl", "cad", "chf", "cop", "eur", "idr", "ils", "inr", "jpy", "krw", "nzd", "php", "rub", "sgd", "zar":
 		return 50
 	case "gbp":
 		return 30

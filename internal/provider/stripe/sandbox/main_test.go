@@ -9,9 +9,11 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,39 +33,88 @@ const longEnough = 20 * time.Second
 // world is a running sandbox with Stripe's own client.
 type world struct {
 	t    *testing.T
+	cfg  sandbox.Config
 	sand *sandbox.Server
 	base string
 	http *http.Client
 	api  *client.API
+
+	now  atomic.Pointer[sandbox.Server] // answers at base
+	stop func()
 }
 
+// newWorld starts a sandbox. Each test ends with the question what a kill would have lost.
 func newWorld(t *testing.T, change ...func(*sandbox.Config)) *world {
 	t.Helper()
-	cfg := sandbox.Config{SettleAfter: time.Millisecond}
+	w := &world{t: t, cfg: sandbox.Config{SettleAfter: time.Millisecond, StateFile: filepath.Join(t.TempDir(), "state.jsonl")}}
 	for _, f := range change {
-		f(&cfg)
+		f(&w.cfg)
 	}
-	sand, err := sandbox.New(cfg)
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.now.Load().ServeHTTP(rw, r) }))
+	w.base = server.URL
+	transport := &http.Transport{DisableKeepAlives: true} // net/http sends a keyed POST again on a reused connection that dies
+	w.http = &http.Client{Transport: transport, Timeout: longEnough}
+	w.api = newClient(w.base, "sk_test_123", w.http)
+	w.begin()
+	t.Cleanup(func() {
+		if w.cfg.StateFile != "" {
+			w.nothingLost()
+		}
+		w.stop()
+		server.Close()
+		transport.CloseIdleConnections()
+	})
+	return w
+}
+
+// begin starts a sandbox, on the state file if there is one.
+func (w *world) begin() {
+	w.t.Helper()
+	sand, err := sandbox.New(w.cfg)
 	if err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
+	sand.SetBaseURL(w.base)
+	w.sand = sand
+	w.now.Store(sand)
+	ctx, cancel := context.WithCancel(w.t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- sand.Run(ctx) }()
-	server := httptest.NewServer(sand)
-	sand.SetBaseURL(server.URL)
-	transport := &http.Transport{DisableKeepAlives: true} // net/http sends a keyed POST again on a reused connection that dies
-	t.Cleanup(func() {
-		sand.Close()
-		server.Close()
+	w.stop = func() {
 		cancel()
-		transport.CloseIdleConnections()
 		if err := <-ended; err != nil {
-			t.Errorf("Run: %v", err)
+			w.t.Errorf("Run: %v", err)
 		}
-	})
-	hc := &http.Client{Transport: transport, Timeout: longEnough}
-	return &world{t: t, sand: sand, base: server.URL, http: hc, api: newClient(server.URL, "sk_test_123", hc)}
+		sand.Close()
+	}
+}
+
+// restart ends the sandbox and starts it again on its file.
+func (w *world) restart() {
+	w.t.Helper()
+	w.stop()
+	w.begin()
+}
+
+// kill ends the sandbox at this moment and starts it again on what that leaves.
+func (w *world) kill() {
+	w.t.Helper()
+	left := filepath.Join(w.t.TempDir(), "left.jsonl")
+	if diff, err := w.sand.KillNow(left); err != nil || diff != "" {
+		w.t.Errorf("after a kill: %v\n%s", err, diff)
+	}
+	w.stop()
+	w.cfg.StateFile = left
+	w.begin()
+}
+
+// nothingLost kills a copy and looks at what is left.
+func (w *world) nothingLost() {
+	w.t.Helper()
+	diff, err := w.sand.KillNow(filepath.Join(w.t.TempDir(), "killed.jsonl"))
+	if err != nil || diff != "" {
+		w.t.Errorf("after a kill: %v\n%s", err, diff)
+	}
 }
 
 func newClient(base, key string, hc *http.Client) *client.API {

@@ -104,6 +104,8 @@ func orDefault[T comparable](v, byDefault T) T {
 // is answered before what it says is kept there.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.state != nil {
+		s.state.requests(1, s.closed)
+		defer s.state.requests(-1, s.closed)
 		w = &keptAnswer{ResponseWriter: w, state: s.state}
 	}
 	s.mux.ServeHTTP(w, r)
@@ -163,15 +165,13 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 }
 
-// Close ends Run, lets go of requests that an injected delay holds, and of the state file: requests that come later get no
-// answer if they change anything. It may be called more than once.
+// Close ends Run and lets go of requests that an injected delay holds, and of the state file once the last request in hand
+// is answered: what comes later gets no answer if it changes anything. It may be called more than once.
 func (s *Server) Close() {
 	s.close.Do(func() {
 		close(s.done)
-		s.enter()
-		defer s.leave()
 		if s.state != nil {
-			s.state.close()
+			s.state.requests(0, s.closed)
 		}
 	})
 	s.client.CloseIdleConnections()

@@ -13,6 +13,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -73,6 +74,9 @@ type stateFile struct {
 	seed   maphash.Seed
 	line   []byte // used again
 	failed atomic.Pointer[error]
+
+	counting sync.Mutex
+	inHand   int // requests; guarded by counting
 }
 
 // openState loads the state file, or begins one.
@@ -321,9 +325,13 @@ func (k *stateFile) failure() error {
 	return nil
 }
 
-func (k *stateFile) close() {
-	if err := k.f.Close(); err != nil {
-		k.failed.Store(&err)
+// requests counts those in hand, and closes the file after the last one when the sandbox is closed.
+func (k *stateFile) requests(more int, closed func() bool) {
+	k.counting.Lock()
+	defer k.counting.Unlock()
+	k.inHand += more
+	if k.inHand == 0 && closed() {
+		_ = k.f.Close() // nothing is buffered; a second time is fine
 	}
 }
 
