@@ -45,7 +45,7 @@ func (w *Worker) makeAccount(ctx context.Context, r request, p *guardedAPI, id s
 	customerID := r.event.CustomerID()
 	owner := events.Owner{Env: w.log.Env(), Customer: customerID}
 	providerCustomerID := ""
-	if w.old(r) {
+	if w.mayExist(r) {
 		found, err := p.FindCustomer(ctx, owner, r.event.Time.Add(-clockSkew))
 		if err != nil {
 			return events.ProviderAccount{}, err

@@ -108,7 +108,7 @@ func (w *Worker) beginPayment(ctx context.Context, r request, p *guardedAPI, e e
 // provider may have forgotten the key.
 func (w *Worker) createPayment(ctx context.Context, r request, p *guardedAPI, c *events.Charge, methodID string) (events.Payment, error) {
 	return withAccount(ctx, w, r, p, func(a events.ProviderAccount) (events.Payment, error) {
-		if w.old(r) {
+		if w.mayExist(r) {
 			found, ok, err := p.FindPayment(ctx, a.ProviderCustomerID, w.chargeOwner(c), w.since(r))
 			if ok || err != nil {
 				return found, err

@@ -81,7 +81,7 @@ func (w *Worker) checkoutRequested(ctx context.Context, r request) error {
 func (w *Worker) session(ctx context.Context, r request, p *guardedAPI, s SessionRequest, id string) (events.Session, error) {
 	return withAccount(ctx, w, r, p, func(a events.ProviderAccount) (events.Session, error) {
 		s.CustomerID = a.ProviderCustomerID
-		if w.old(r) {
+		if w.mayExist(r) {
 			found, ok, err := p.FindSession(ctx, a.ProviderCustomerID, s.Owner, w.since(r))
 			if ok || err != nil {
 				return found, err

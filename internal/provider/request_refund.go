@@ -25,7 +25,7 @@ func (w *Worker) refundRequested(ctx context.Context, r request) error {
 	if err != nil {
 		return err
 	}
-	if w.old(r) {
+	if w.mayExist(r) {
 		found, err := w.madeRefund(ctx, r, p, c, refund.ID)
 		if found || err != nil {
 			return err

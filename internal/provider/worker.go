@@ -152,8 +152,13 @@ type request struct {
 // id is what idempotency keys of calls that belong to this very request are made from.
 func (r request) id() string { return r.event.ID }
 
-// old tells whether the provider may have forgotten the keys of an earlier try.
-func (w *Worker) old(r request) bool { return w.cfg.Now().Sub(r.event.Time) > lookUpAfter }
+// mayExist tells whether an object is to be looked for before it is made: the provider may have forgotten the key of an
+// earlier try, or its key may be worth nothing. A provider that answered 500 after making the object gives that 500
+// again to every repetition of the key, so one repetition is enough, and then it is asked what it has.
+func (w *Worker) mayExist(r request) bool {
+	const sameKeyTries = 2
+	return r.attempt > sameKeyTries || w.cfg.Now().Sub(r.event.Time) > lookUpAfter
+}
 
 // later asks for another delivery after a while; it is an outcome, not a failure.
 type later struct {

@@ -148,6 +148,7 @@ func TestChargeFaults(t *testing.T) {
 		{"500 at create", `{"operation":"payment_intents.create","kind":"status","status":500}`, 0, happy},
 		{"create unanswered, not made", `{"operation":"payment_intents.create","times":2,"kind":"drop"}`, 0, happy},
 		{"create unanswered, made", `{"operation":"payment_intents.create","times":2,"kind":"drop","when":"after"}`, 0, happy},
+		{"create 500 for ever, made", `{"operation":"payment_intents.create","kind":"status","status":500,"when":"after"}`, 0, happy},
 		{"create cut off, made", `{"operation":"payment_intents.create","kind":"cut","when":"after"}`, 0, happy},
 		{"429 at confirm", `{"operation":"payment_intents.confirm","times":2,"kind":"status","status":429}`, 0, happy},
 		{"503 at confirm", `{"operation":"payment_intents.confirm","kind":"status","status":503}`, 0, happy},
