@@ -10,12 +10,13 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
 
+	"github.com/paykit-go/paykit/internal/daemon"
 	"github.com/paykit-go/paykit/internal/events"
 )
 
 // logger is for what goes wrong on the connection; commands themselves report errors.
 func (a *app) logger() zerolog.Logger {
-	return zerolog.New(zerolog.ConsoleWriter{Out: a.err, TimeFormat: time.TimeOnly}).Level(zerolog.ErrorLevel)
+	return daemon.Logging{LogLevel: "error", LogFormat: "text"}.Logger(a.err, "paykit")
 }
 
 // silentDisconnect keeps a command that ends from reporting that it did.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"net/url"
 	"strings"
 	"time"
@@ -15,13 +16,23 @@ import (
 // Logger makes a process's logger.
 func (c Logging) Logger(w io.Writer, service string) zerolog.Logger {
 	if c.LogFormat == "text" {
-		w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.TimeOnly}
+		w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.TimeOnly, NoColor: !terminal(w)}
 	}
 	level, err := zerolog.ParseLevel(c.LogLevel)
 	if err != nil {
 		level = zerolog.InfoLevel
 	}
 	return zerolog.New(w).Level(level).With().Timestamp().Str("service", service).Logger()
+}
+
+// terminal tells whether w shows colours: it is a terminal, and NO_COLOR is not set.
+func terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok || os.Getenv("NO_COLOR") != "" {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // Connect connects to NATS. It fails at once if no server answers, so that a wrong address shows at start; once
