@@ -67,6 +67,22 @@ func (e *GapError) Error() string {
 	return fmt.Sprintf("the event log has a gap: want sequence %d, got %d", e.Want, e.Got)
 }
 
+// UnreadableError says that what is stored at a sequence of the LOG is not an event that this version can read. It
+// unwraps to the error of [events.Decode].
+type UnreadableError struct {
+	Sequence uint64
+	Subject  string
+	Raw      []byte
+	Err      error
+}
+
+func (e *UnreadableError) Error() string {
+	return fmt.Sprintf("event %d (%s): %v", e.Sequence, e.Subject, e.Err)
+}
+
+// Unwrap gives what is wrong with it.
+func (e *UnreadableError) Unwrap() error { return e.Err }
+
 // LinkTakenError says that the provider's object already leads somewhere else.
 type LinkTakenError struct{ Existing Link }
 

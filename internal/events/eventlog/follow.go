@@ -35,7 +35,7 @@ const (
 // handle's error, and goes on by itself after a lost connection or a restarted server.
 //
 // It returns a [*GapError] if an event is missing or the LOG ends before the sequence, [ErrRecreated] if the LOG is
-// another stream than at [Open], and the error of [events.Decode] for an event that can't be read.
+// another stream than at [Open], and an [*UnreadableError] for an event that can't be read.
 func (l *Log) Follow(ctx context.Context, from uint64, handle func(Batch) error) error {
 	f := &follower{l: l, next: max(from, 1), handle: handle}
 	wait := reconnectFirst

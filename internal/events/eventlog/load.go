@@ -28,9 +28,9 @@ type stored struct {
 func (s stored) entry() (Entry, error) {
 	ev, err := events.Decode(s.Data)
 	if err != nil {
-		return Entry{}, fmt.Errorf("event %d (%s): %w", s.Sequence, s.Subject, err)
+		return Entry{}, &UnreadableError{Sequence: s.Sequence, Subject: s.Subject, Raw: s.Data, Err: err}
 	}
-	return Entry{Event: ev, Sequence: s.Sequence, Raw: s.Data}, nil
+	return Entry{Event: ev, Sequence: s.Sequence, Subject: s.Subject, Raw: s.Data}, nil
 }
 
 // getRequest is the body of a (direct) get. Source: https://github.com/nats-io/nats-architecture-and-design ADR-31

@@ -53,10 +53,11 @@ type Log struct {
 	replicated bool          // the LOG is replicated: a direct get may be answered by one that lags behind
 }
 
-// Entry is a stored event: where it stands and its bytes.
+// Entry is a stored event: where it stands and its bytes. Subject is "" for one that was just appended.
 type Entry struct {
 	Event    *events.Event
 	Sequence uint64
+	Subject  string
 	Raw      []byte
 }
 
