@@ -33,6 +33,7 @@ type cli struct {
 	Trigger  triggerCmd  `cmd:"" help:"Make an event happen in the sandbox, with the real chain of objects behind it."`
 
 	Rebuild    rebuildCmd    `cmd:"" help:"Build the views anew from the first event, into a fresh file."`
+	Verify     verifyCmd     `cmd:"" help:"Check the log and the views: nothing missing, nothing changed, no money twice."`
 	Completion completionCmd `cmd:"" help:"Print a completion script for bash, zsh or fish."`
 }
 

@@ -1,0 +1,26 @@
+package projections
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/paykit-go/paykit/internal/events/eventlog"
+)
+
+// DigestAt makes the views anew from the first event up to a sequence, in a file of its own in dir, which it removes
+// afterwards, and answers what they are: what a projector at that sequence must have too. It touches no live file.
+// progress, if not nil, is told after each transaction.
+func DigestAt(ctx context.Context, log *eventlog.Log, dir string, sequence uint64, progress func(sequence, of uint64)) (r Result, err error) {
+	s, err := emptyStore(filepath.Join(dir, rebuildName))
+	if err != nil {
+		return Result{}, fmt.Errorf("rebuild to compare: %w", err)
+	}
+	defer func() { err = errors.Join(err, s.close(), os.Remove(s.path)) }()
+	if err := s.fill(ctx, log, sequence, progress); err != nil {
+		return Result{}, fmt.Errorf("rebuild to compare: %w", err)
+	}
+	return s.digest(ctx)
+}

@@ -1,0 +1,278 @@
+package verify
+
+import (
+	"hash/maphash"
+	"strings"
+
+	"github.com/paykit-go/paykit/internal/events"
+)
+
+func charges() ladder {
+	return ladder{swap: 3, rank: func(status string) int {
+		switch events.ChargeStatus(status) {
+		case events.ChargeStatusRequested:
+			return 1
+		case events.ChargeStatusProcessing:
+			return 2
+		case events.ChargeStatusRequiresAction, events.ChargeStatusInDoubt:
+			return 3
+		case events.ChargeStatusFailed, events.ChargeStatusCanceled:
+			return 4
+		case events.ChargeStatusSucceeded:
+			return 5
+		}
+		return 0
+	}}
+}
+
+// chargeSets is the status that an event of a charge leads to.
+func chargeSets(t events.Type) events.ChargeStatus {
+	switch t { //nolint:exhaustive // the others leave it
+	case events.ChargeRequested:
+		return events.ChargeStatusRequested
+	case events.ChargeProcessing:
+		return events.ChargeStatusProcessing
+	case events.ChargeRequiresAction:
+		return events.ChargeStatusRequiresAction
+	case events.ChargeInDoubt:
+		return events.ChargeStatusInDoubt
+	case events.ChargeFailed:
+		return events.ChargeStatusFailed
+	case events.ChargeCanceled:
+		return events.ChargeStatusCanceled
+	case events.ChargeSucceeded:
+		return events.ChargeStatusSucceeded
+	}
+	return ""
+}
+
+func (s *step) charge(c *events.Charge) {
+	s.statusIs(string(c.Status), string(chargeSets(s.ev.Type)), charges())
+	succeeded := c.Status == events.ChargeStatusSucceeded
+	asked, paid := frozen, kept
+	if s.ev.Type == events.ChargeSucceeded {
+		asked, paid = free, free // what was taken, and by which payment, is known only now
+	}
+	provider := free // another try on an open page has another one
+	if succeeded {
+		provider = paid
+	}
+	s.facts(c.Base, number("amount", asked, c.Amount), text("currency", asked, c.Currency), text("commandDigest", frozen, c.CommandDigest),
+		text("description", frozen, c.Description), text("returnURL", frozen, c.ReturnURL), text("checkoutId", frozen, c.CheckoutID),
+		flag("reportedByProvider", frozen, c.ReportedByProvider), text("paymentMethodId", kept, c.PaymentMethodID),
+		text("providerPaymentId", paid, c.ProviderPaymentID), text("providerChargeId", provider, c.ProviderChargeID),
+		moment("cancelRequestedAt", kept, c.CancelRequestedAt), number("providerAmountRefunded", grows, c.ProviderAmountRefunded))
+	s.money(c.Amount, c.Currency)
+	if c.CheckoutID != "" && c.ID != events.CheckoutChargeID(c.CheckoutID) {
+		s.problem("the id is not the one of its checkout's charge")
+	}
+	if succeeded && c.ProviderPaymentID == "" && c.ProviderChargeID == "" {
+		s.problem("succeeded without a payment of the provider")
+	}
+	if failed := c.Status == events.ChargeStatusFailed; failed && c.Failure == nil || succeeded && c.Failure != nil {
+		s.problem("status %s does not go with its failure", c.Status)
+	}
+	if payment := s.claim("payment", c.ProviderID, c.ProviderPaymentID); payment != s.is.payment {
+		if s.claims[s.is.payment] == s.ev.Subject {
+			delete(s.claims, s.is.payment) // the first success was another payment; this one can become a charge of its own
+		}
+		s.is.payment = payment
+	}
+	s.refunds(c)
+	s.disputes(c)
+	s.words("description", c.Description)
+	s.address("returnURL", c.ReturnURL)
+	s.metadata(c.Metadata)
+}
+
+// part is what is remembered of a refund or a dispute.
+type part struct {
+	id     uint64
+	amount int64
+	rank   int
+	status uint64
+	made   uint64 // the provider's id of it
+	digest uint64 // of its command
+}
+
+func refundRank(status events.RefundStatus) int {
+	switch status {
+	case events.RefundRequested:
+		return 1
+	case events.RefundPending:
+		return 2
+	case events.RefundSucceeded:
+		return 3
+	case events.RefundFailed, events.RefundCanceled:
+		return 4
+	}
+	return 0
+}
+
+// find gives the part with an id, nil if there is none.
+func find(list []part, id uint64) *part {
+	for i := range list {
+		if list[i].id == id {
+			return &list[i]
+		}
+	}
+	return nil
+}
+
+// refunds checks that refunds only go on, and that the sums are theirs.
+func (s *step) refunds(c *events.Charge) {
+	if len(c.Refunds) > 0 && c.Status != events.ChargeStatusSucceeded {
+		s.problem("refunds on a charge that is %s", c.Status)
+	}
+	if len(c.Refunds) > events.MaxRefunds {
+		s.problem("%d refunds, at most %d are allowed", len(c.Refunds), events.MaxRefunds)
+	}
+	var succeeded, alive, ours int64
+	for _, r := range c.Refunds {
+		s.refund(c, r)
+		if r.Status == events.RefundSucceeded {
+			succeeded += r.Amount
+		}
+		if refundRank(r.Status) < refundRank(events.RefundFailed) {
+			alive += r.Amount
+			if r.CommandDigest != "" {
+				ours += r.Amount
+			}
+		}
+	}
+	if c.AmountRefunded != succeeded {
+		s.problem("amountRefunded is %d, the succeeded refunds are %d", c.AmountRefunded, succeeded)
+	}
+	// What the provider says that it has paid back is so. What was asked for here can't be too much.
+	if alive > c.Amount && (s.ev.Type == events.ChargeRefundRequested || ours > c.Amount || ours == alive) {
+		s.problem("refunds of %d on a charge of %d", alive, c.Amount)
+	}
+	if s.was != nil {
+		for _, before := range s.was.refunds {
+			if find(s.is.refunds, before.id) == nil {
+				s.problem("a refund of %d vanished since sequence %d", before.amount, s.was.sequence)
+			}
+		}
+	}
+	s.refundNamed(c)
+}
+
+// refundNamed checks the refund that an event is about: it stands in the snapshot, and it is news.
+func (s *step) refundNamed(c *events.Charge) {
+	named := s.ev.Data.Refund
+	switch s.ev.Type { //nolint:exhaustive // the others need name none
+	case events.ChargeRefundRequested, events.ChargeRefunded, events.ChargeRefundFailed:
+		if named == nil {
+			s.problem("%s names no refund", s.ev.Type)
+		}
+	}
+	if named == nil {
+		return
+	}
+	r := c.Refund(named.ID)
+	if r == nil || *r != *named {
+		s.problem("%s names the refund %s, which is not so in the charge", s.ev.Type, named.ID)
+		return
+	}
+	if s.was == nil {
+		return
+	}
+	if before := find(s.was.refunds, maphash.String(seed, r.ID)); before != nil && before.status == maphash.String(seed, string(r.Status)) {
+		s.problem("%s again: the refund %s was %s at sequence %d", s.ev.Type, r.ID, r.Status, s.was.sequence)
+	}
+}
+
+func (s *step) refund(c *events.Charge, r events.Refund) {
+	is := part{
+		id: maphash.String(seed, r.ID), amount: r.Amount, rank: refundRank(r.Status), status: maphash.String(seed, string(r.Status)),
+		made: text("", kept, r.ProviderRefundID).value, digest: text("", frozen, r.CommandDigest).value,
+	}
+	if rest, ok := strings.CutPrefix(r.ID, "rfd_"); !ok || !ulid(rest) {
+		s.problem("%q is no id of a refund", r.ID)
+	}
+	if is.rank == 0 {
+		s.problem("refund %s: there is no status %q", r.ID, r.Status)
+	}
+	if r.Amount <= 0 {
+		s.problem("refund %s: amount is %d", r.ID, r.Amount)
+	}
+	if find(s.is.refunds, is.id) != nil {
+		s.problem("refund %s is there twice", r.ID)
+	}
+	for _, other := range s.is.refunds {
+		if is.made != 0 && other.made == is.made {
+			s.problem("refund %s: the provider's refund %s is also of another", r.ID, r.ProviderRefundID)
+		}
+	}
+	s.is.refunds = append(s.is.refunds, is)
+	s.claim("refund", c.ProviderID, r.ProviderRefundID)
+	if s.was == nil {
+		return
+	}
+	was := find(s.was.refunds, is.id)
+	switch {
+	case was == nil:
+		return
+	case is.rank < was.rank, is.rank == was.rank && is.status != was.status:
+		s.problem("refund %s: status went back to %s since sequence %d", r.ID, r.Status, s.was.sequence)
+	}
+	if is.amount != was.amount {
+		s.problem("refund %s: amount changed since sequence %d", r.ID, s.was.sequence)
+	}
+	if was.made != 0 && is.made != was.made {
+		s.problem("refund %s: providerRefundId changed since sequence %d", r.ID, s.was.sequence)
+	}
+	if is.digest != was.digest {
+		s.problem("refund %s: commandDigest changed since sequence %d", r.ID, s.was.sequence)
+	}
+}
+
+// disputeRank orders what the provider says of a dispute: an inquiry may become a chargeback, and never the other way.
+// A word that is not known counts as an open chargeback.
+// Source: https://docs.stripe.com/disputes/how-disputes-work
+func disputeRank(status string) int {
+	switch status {
+	case "warning_needs_response":
+		return 1
+	case "warning_under_review":
+		return 2
+	case "warning_closed":
+		return 3
+	case "under_review":
+		return 5
+	case "won", "lost":
+		return 6
+	}
+	return 4
+}
+
+// disputes checks that disputes only go on.
+func (s *step) disputes(c *events.Charge) {
+	if len(c.Disputes) > 0 && c.Status != events.ChargeStatusSucceeded {
+		s.problem("disputes on a charge that is %s", c.Status)
+	}
+	for _, d := range c.Disputes {
+		is := part{id: maphash.String(seed, d.ProviderDisputeID), amount: d.Amount, rank: disputeRank(d.Status), status: maphash.String(seed, d.Status)}
+		if find(s.is.disputes, is.id) != nil {
+			s.problem("dispute %s is there twice", d.ProviderDisputeID)
+		}
+		s.is.disputes = append(s.is.disputes, is)
+		if s.was == nil {
+			continue
+		}
+		was := find(s.was.disputes, is.id)
+		if was != nil && (is.rank < was.rank || is.rank == was.rank && is.status != was.status && d.Closed()) {
+			s.problem("dispute %s: status went back to %s since sequence %d", d.ProviderDisputeID, d.Status, s.was.sequence)
+		}
+	}
+	if s.was != nil {
+		for _, before := range s.was.disputes {
+			if find(s.is.disputes, before.id) == nil {
+				s.problem("a dispute of %d vanished since sequence %d", before.amount, s.was.sequence)
+			}
+		}
+	}
+	if named := s.ev.Type == events.ChargeDisputed || s.ev.Type == events.ChargeDisputeClosed; named && s.ev.Data.Dispute == nil {
+		s.problem("%s names no dispute", s.ev.Type)
+	}
+}
