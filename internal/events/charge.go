@@ -234,7 +234,7 @@ func observePayment(last *Event, in PaymentObserved, c Cause) (*Event, error) {
 	}
 	p := in.Payment
 	s := copyCharge(last)
-	if p.ID != "" && s.ProviderPaymentID != "" && p.ID != s.ProviderPaymentID {
+	if !s.isOwnPayment(p) {
 		// Another payment counts only if it is money: the first success is the charge.
 		if p.Status != PaymentSucceeded {
 			return nil, nil
@@ -242,6 +242,7 @@ func observePayment(last *Event, in PaymentObserved, c Cause) (*Event, error) {
 		if s.Status == ChargeStatusSucceeded {
 			return nil, ErrOtherPayment
 		}
+		s.ProviderChargeID = "" // the other payment's
 	}
 	switch p.Status {
 	case PaymentSucceeded:
@@ -249,21 +250,16 @@ func observePayment(last *Event, in PaymentObserved, c Cause) (*Event, error) {
 			return nil, nil
 		}
 		s.take(p)
+		if p.Amount > 0 { // what was taken, should it differ from what was asked for: refunds are counted against it
+			s.Amount, s.Currency = p.Amount, p.Currency
+		}
 		return s.end(last, ChargeStatusSucceeded, ChargeSucceeded, c), nil
 	case PaymentCanceled:
 		return s.canceled(last, p, c), nil
 	case PaymentRequiresMethod:
 		return s.declined(last, p, c), nil
 	case PaymentRequiresAction:
-		if p.ActionURL == "" || !s.Status.reaches(ChargeStatusRequiresAction) {
-			return nil, nil
-		}
-		s.take(p)
-		s.Status = ChargeStatusRequiresAction
-		if s.Action == nil || s.Action.URL != p.ActionURL {
-			s.Action = &Action{URL: p.ActionURL, ExpiresAt: c.at(last).Add(ActionLife)}
-		}
-		return s.next(last, ChargeRequiresAction, c), nil
+		return s.requiresAction(last, p, c), nil
 	case PaymentRequiresConfirmation, PaymentProcessing:
 		// Of a payment that waits for its confirm this event is the commit point of the two-step charge: from here on
 		// the payment's id is known, and settling is asking.
@@ -275,6 +271,19 @@ func observePayment(last *Event, in PaymentObserved, c Cause) (*Event, error) {
 		return s.next(last, ChargeProcessing, c), nil
 	}
 	return nil, nil
+}
+
+// isOwnPayment tells whether a report is about the charge's own payment, or may be. One without a payment's id is about a
+// charge whose payment is known only if the provider's charge is the same: what was decided before a payment was made
+// must not end a charge whose payment was recorded meanwhile.
+func (s *Charge) isOwnPayment(p Payment) bool {
+	switch {
+	case s.ProviderPaymentID == "":
+		return true
+	case p.ID == "":
+		return p.ChargeID != "" && p.ChargeID == s.ProviderChargeID
+	}
+	return p.ID == s.ProviderPaymentID
 }
 
 // take copies the provider's ids; what it leaves out stays.
@@ -327,11 +336,26 @@ func (s Charge) canceled(last *Event, p Payment, c Cause) *Event {
 	return s.end(last, ChargeStatusCanceled, ChargeCanceled, c)
 }
 
+// requiresAction takes in a payment that waits for its buyer. On a hosted page the buyer acts there.
+func (s Charge) requiresAction(last *Event, p Payment, c Cause) *Event {
+	if s.CheckoutID != "" || p.ActionURL == "" || !s.Status.reaches(ChargeStatusRequiresAction) {
+		return nil
+	}
+	s.take(p)
+	s.Status = ChargeStatusRequiresAction
+	if s.Action == nil || s.Action.URL != p.ActionURL {
+		s.Action = &Action{URL: p.ActionURL, ExpiresAt: c.at(last).Add(ActionLife)}
+	}
+	return s.next(last, ChargeRequiresAction, c)
+}
+
 // declined takes in a payment that wants a method: it was never tried, or its last try was declined.
 func (s Charge) declined(last *Event, p Payment, c Cause) *Event {
 	switch {
 	case p.Failure == nil:
 		return nil // never tried
+	case s.CheckoutID != "" && p.ChargeID != "" && s.ProviderChargeID != "" && p.ChargeID != s.ProviderChargeID:
+		return nil // a card declined on the page before the try that is under way, delivered late
 	case s.ReturnURL != "" && p.Failure.Code == FailureAuthenticationRequired:
 		return nil // the worker goes on: the same payment is confirmed again with the buyer present
 	case !s.Status.reaches(ChargeStatusFailed):

@@ -15,6 +15,35 @@ func (d Dispute) Closed() bool {
 	return d.Status == "won" || d.Status == "lost" || d.Status == "warning_closed"
 }
 
+// rank orders a dispute's statuses: an inquiry can become a chargeback and never the other way, and both begin by
+// waiting for an answer. A word that is not known here counts as an open chargeback.
+// Source: https://docs.stripe.com/disputes/how-disputes-work
+func (d Dispute) rank() int {
+	switch d.Status {
+	case "warning_needs_response":
+		return 1
+	case "warning_under_review":
+		return 2
+	case "warning_closed":
+		return 3
+	case "under_review":
+		return 5
+	case "won", "lost":
+		return 6
+	}
+	return 4
+}
+
+// follows tells whether d is news about a dispute known as before: further on, or another amount. Reports come in any
+// order; an older one must neither open a dispute again nor, as an inquiry's late end, close the chargeback that it
+// became: while a dispute is open no refund is made, or the buyer would be paid twice.
+func (d Dispute) follows(before Dispute) bool {
+	if d.rank() != before.rank() {
+		return d.rank() > before.rank()
+	}
+	return !before.Closed() && (d.Status != before.Status || d.Amount != before.Amount)
+}
+
 // DisputeObserved is what a provider said about one dispute.
 type DisputeObserved struct{ Report DisputeReport }
 
@@ -25,7 +54,7 @@ func (s *Charge) disputeOpen() bool {
 }
 
 // observeDispute takes in a dispute: charge.disputed when its status or amount changed, charge.dispute_closed when it
-// ended. A closed dispute stays closed, so a late report can't open it again.
+// ended. A closed one stays as it is; only an inquiry that was closed can still become a chargeback.
 func observeDispute(last *Event, in DisputeObserved, c Cause) (*Event, error) {
 	if last == nil {
 		return nil, ErrNoCharge
@@ -41,9 +70,7 @@ func observeDispute(last *Event, in DisputeObserved, c Cause) (*Event, error) {
 	switch {
 	case i < 0:
 		s.Disputes = append(s.Disputes, d)
-	case s.Disputes[i].Closed():
-		return nil, nil
-	case s.Disputes[i].Status == d.Status && s.Disputes[i].Amount == d.Amount:
+	case !d.follows(s.Disputes[i]):
 		return nil, nil
 	default:
 		s.Disputes[i] = d

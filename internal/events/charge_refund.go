@@ -57,7 +57,7 @@ type RefundCharge struct {
 }
 
 // RefundObserved is what a provider said about one refund. RefundID is our id of it: from its reserved metadata, or
-// [ReportedRefundID].
+// [ReportedRefundID]. A Report without the provider's id is the worker's own verdict on a refund that was never made.
 type RefundObserved struct {
 	RefundID string
 	Report   RefundReport
@@ -98,7 +98,9 @@ func refundCharge(last *Event, in RefundCharge, c Cause) (*Event, error) {
 	}
 	s := copyCharge(last)
 	if known := s.Refund(in.RefundID); known != nil {
-		if known.CommandDigest != in.CommandDigest {
+		// One without a digest was known from the provider first, as after a restore from a backup that lacks its
+		// request: it is this command's, whose body is not known any more.
+		if known.CommandDigest != "" && known.CommandDigest != in.CommandDigest {
 			return nil, errConflict()
 		}
 		return nil, nil
@@ -138,20 +140,18 @@ func observeRefund(last *Event, in RefundObserved, c Cause) (*Event, error) {
 	if s.Status != ChargeStatusSucceeded {
 		return nil, ErrNoCharge // its success is still to come; refunds hang on succeeded charges only
 	}
-	r := s.findRefund(in)
+	status := in.Report.Status
+	r, id := s.findRefund(in)
 	switch {
-	case r == nil && len(s.Refunds) >= MaxRefunds:
+	case r == nil && (in.Report.ID == "" || len(s.Refunds) >= MaxRefunds):
 		return nil, nil
 	case r == nil:
-		s.Refunds = append(s.Refunds, Refund{ID: in.RefundID, Amount: in.Report.Amount, Reason: in.Report.Reason})
+		s.Refunds = append(s.Refunds, Refund{ID: id, Amount: in.Report.Amount, Reason: in.Report.Reason})
 		r = &s.Refunds[len(s.Refunds)-1]
-	}
-	status := in.Report.Status
-	learned := r.ProviderRefundID == "" && in.Report.ID != ""
-	if r.Status != "" && status.rank() <= r.Status.rank() {
+	case status.rank() <= r.Status.rank():
 		return nil, nil
 	}
-	if learned {
+	if in.Report.ID != "" {
 		r.ProviderRefundID = in.Report.ID
 	}
 	r.Status = status
@@ -174,18 +174,28 @@ func observeRefund(last *Event, in RefundObserved, c Cause) (*Event, error) {
 	return e, nil
 }
 
-// findRefund finds the refund a report is about: by our id, or by the provider's.
-func (s *Charge) findRefund(in RefundObserved) *Refund {
-	if r := s.Refund(in.RefundID); r != nil {
-		return r
+// findRefund finds the refund a report is about, or, with nil, the id of the one that begins with it. The provider's id
+// decides: two refunds made under one id of ours, which can happen when the provider has forgotten the key of the first,
+// are two, because both are money. So is one that is found at the provider after it was given up as never made.
+func (s *Charge) findRefund(in RefundObserved) (r *Refund, id string) {
+	if in.Report.ID == "" { // our own verdict: it does not touch what the provider is known to have
+		if r = s.Refund(in.RefundID); r == nil || r.ProviderRefundID != "" {
+			return nil, ""
+		}
+		return r, r.ID
 	}
-	i := slices.IndexFunc(s.Refunds, func(r Refund) bool {
-		return in.Report.ID != "" && r.ProviderRefundID == in.Report.ID
-	})
-	if i < 0 {
-		return nil
+	for i := range s.Refunds {
+		if s.Refunds[i].ProviderRefundID == in.Report.ID {
+			return &s.Refunds[i], s.Refunds[i].ID
+		}
 	}
-	return &s.Refunds[i]
+	switch r = s.Refund(in.RefundID); {
+	case r == nil:
+		return nil, in.RefundID
+	case r.ProviderRefundID == "" && r.Status.Open():
+		return r, r.ID
+	}
+	return nil, ReportedRefundID(s.ProviderID, in.Report.ID)
 }
 
 // observeRefundTotal asks for a look when the provider reports more refunded than is known. The total is remembered, so

@@ -48,6 +48,9 @@ func DecideCustomer(last *Event, in CustomerInput, c Cause) (*Event, error) {
 	s.UpdatedAt = now
 	switch in := in.(type) {
 	case SyncCustomer:
+		if in.Changed == nil {
+			in.Changed = []string{} // an empty list in JSON, and no key that is missing
+		}
 		switch {
 		case last == nil:
 			s.ID = CustomerID(in.ReferenceID)

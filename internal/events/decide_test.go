@@ -351,7 +351,7 @@ func TestRefusals(t *testing.T) {
 	spent := newHistory(t)
 	spent.charge(createCharge(""))
 	spent.charge(payment(events.PaymentSucceeded))
-	spent.charge(events.RefundCharge{RefundID: "all"})
+	spent.charge(events.RefundCharge{RefundID: "all", CommandDigest: "sha256:aa"})
 	many := newHistory(t)
 	many.charge(createCharge(""))
 	many.charge(payment(events.PaymentSucceeded))

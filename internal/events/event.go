@@ -10,7 +10,7 @@ import (
 )
 
 // ErrMalformed is returned by [Decode] for bytes that are not an event: no JSON, a missing attribute, data that
-// lacks the snapshot its type promises.
+// lacks the snapshot its type promises, or holds another entity's.
 var ErrMalformed = errors.New("malformed event")
 
 // Event is the envelope and its data: CloudEvents 1.0 in structured JSON. EntityVersion counts an entity's events from 1
@@ -45,7 +45,7 @@ type Data struct {
 	Charge          *Charge          `json:"charge,omitempty"`
 	Command         *Command         `json:"command,omitempty"`
 
-	Changed []string `json:"changed,omitempty"` // customer: which fields changed, never their values
+	Changed []string `json:"changed,omitzero"`  // customer created, updated: which fields changed, never their values
 	Refund  *Refund  `json:"refund,omitempty"`  // refund events: the refund it is about
 	Dispute *Dispute `json:"dispute,omitempty"` // dispute events: the dispute it is about
 }
@@ -78,7 +78,9 @@ func (e *Event) Digest() string { return e.digest }
 // Digest is "sha256:" and the hex SHA-256 of b.
 func Digest(b []byte) string {
 	sum := sha256.Sum256(b)
-	return "sha256:" + hex.EncodeToString(sum[:])
+	text := make([]byte, 0, len("sha256:")+2*sha256.Size)
+	text = append(text, "sha256:"...)
+	return string(hex.AppendEncode(text, sum[:]))
 }
 
 // Encode gives the event's bytes as they are stored, and remembers their digest.
@@ -104,31 +106,33 @@ func Decode(b []byte) (*Event, error) {
 	if e.ID == "" || e.Subject == "" || e.EntityVersion < 1 || e.SpecVersion != "1.0" {
 		return nil, fmt.Errorf("%w: an attribute is missing", ErrMalformed)
 	}
-	if !e.hasSnapshot() {
-		return nil, fmt.Errorf("%w: %s without its snapshot", ErrMalformed, e.Type)
+	if e.snapshotID() != e.Subject {
+		return nil, fmt.Errorf("%w: %s without the snapshot of its entity", ErrMalformed, e.Type)
 	}
 	e.digest = Digest(b)
 	return &e, nil
 }
 
-func (e *Event) hasSnapshot() bool {
-	switch e.Entity() {
-	case EntityCustomer:
-		return e.Data.Customer.ID != ""
-	case EntityProviderAccount:
-		return e.Data.ProviderAccount != nil
-	case EntityCheckout:
-		return e.Data.Checkout != nil
-	case EntitySetup:
-		return e.Data.Setup != nil
-	case EntityPaymentMethod:
-		return e.Data.PaymentMethod != nil
-	case EntityCharge:
-		return e.Data.Charge != nil
-	case EntityCommand:
-		return e.Data.Command != nil
+// snapshotID is the id in the snapshot that the event's type promises, "" if there is none.
+func (e *Event) snapshotID() string {
+	d := e.Data
+	switch entity := e.Entity(); {
+	case entity == EntityCustomer:
+		return d.Customer.ID
+	case entity == EntityProviderAccount && d.ProviderAccount != nil:
+		return d.ProviderAccount.ID
+	case entity == EntityCheckout && d.Checkout != nil:
+		return d.Checkout.ID
+	case entity == EntitySetup && d.Setup != nil:
+		return d.Setup.ID
+	case entity == EntityPaymentMethod && d.PaymentMethod != nil:
+		return d.PaymentMethod.ID
+	case entity == EntityCharge && d.Charge != nil:
+		return d.Charge.ID
+	case entity == EntityCommand && d.Command != nil:
+		return d.Command.ID
 	}
-	return false
+	return ""
 }
 
 // Snapshot is the entity's state after the event, ready to be shown as JSON: a [Customer], [*Charge], …

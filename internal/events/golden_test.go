@@ -208,6 +208,8 @@ func TestDecodeRefuses(t *testing.T) {
 		"unknown type":      {`{"specversion":"1.0","id":"1","type":"charge.exploded","subject":"chg_1","entityversion":1}`, events.ErrUnknownType},
 		"no version":        {`{"specversion":"1.0","id":"1","type":"charge.succeeded","subject":"chg_1","data":{"charge":{}}}`, events.ErrMalformed},
 		"no snapshot":       {`{"specversion":"1.0","id":"1","type":"charge.succeeded","subject":"chg_1","entityversion":1,"data":{}}`, events.ErrMalformed},
+		"another's":         {`{"specversion":"1.0","id":"1","type":"charge.succeeded","subject":"chg_1","entityversion":1,"data":{"charge":{"id":"chg_2"}}}`, events.ErrMalformed},
+		"another entity":    {`{"specversion":"1.0","id":"1","type":"charge.succeeded","subject":"x","entityversion":1,"data":{"checkout":{"id":"x"}}}`, events.ErrMalformed},
 		"other specversion": {`{"specversion":"0.3","id":"1","type":"charge.succeeded","subject":"chg_1","entityversion":1,"data":{"charge":{}}}`, events.ErrMalformed},
 	} {
 		if _, err := events.Decode([]byte(tc.body)); !errorIs(err, tc.want) {
@@ -217,6 +219,12 @@ func TestDecodeRefuses(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
+	for _, b := range goldenFiles(f) {
+		f.Add(b)
+	}
+	f.Add([]byte(`null`))
+	f.Add([]byte(`{"type":"charge.succeeded","data":{"charge":null}}`))
+	f.Add([]byte(`{"specversion":"1.0","id":"1","type":"customer.created","subject":"cust_1","entityversion":1,"data":{"customer":{"id":"cust_1"},"changed":null}}`))
 	f.Add([]byte(`{"specversion":"1.0","id":"1","type":"charge.succeeded","subject":"chg_1","entityversion":1,"data":{"charge":{"id":"chg_1"}}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		e, err := events.Decode(b)

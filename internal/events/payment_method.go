@@ -88,10 +88,10 @@ func DecidePaymentMethod(last *Event, in PaymentMethodInput, c Cause) (*Event, e
 		s.DefaultRequestedAt = &now
 		return next(last, PaymentMethodDefaultRequested, s.ID, c, Data{PaymentMethod: &s}), nil
 	case DefaultSet:
-		if !s.Live() || s.DefaultAt != nil && !s.DefaultAt.Before(in.RequestedAt) {
+		at := Millis(in.RequestedAt)
+		if !s.Live() || s.DefaultAt != nil && !s.DefaultAt.Before(at) {
 			return nil, nil
 		}
-		at := Millis(in.RequestedAt)
 		s.DefaultAt = &at
 		return next(last, PaymentMethodDefaultSet, s.ID, c, Data{PaymentMethod: &s}), nil
 	case DetachMethod:
