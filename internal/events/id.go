@@ -146,12 +146,27 @@ func ValidID(entity Entity, id string) bool {
 
 // EntityOf finds an entity by the prefix of its id; ok is false if no entity has such ids.
 func EntityOf(id string) (entity Entity, ok bool) {
-	for _, e := range Entities() {
-		if ValidID(e, id) {
-			return e, true
-		}
+	prefix, _, _ := strings.Cut(id, "_")
+	switch prefix + "_" {
+	case prefixCustomer:
+		entity = EntityCustomer
+	case prefixProviderAccount:
+		entity = EntityProviderAccount
+	case prefixCheckout:
+		entity = EntityCheckout
+	case prefixSetup:
+		entity = EntitySetup
+	case prefixPaymentMethod:
+		entity = EntityPaymentMethod
+	case prefixCharge:
+		entity = EntityCharge
+	case prefixCommand:
+		entity = EntityCommand
 	}
-	return "", false
+	if !ValidID(entity, id) {
+		return "", false
+	}
+	return entity, true
 }
 
 // None stands in a subject where there is no customer.
