@@ -282,9 +282,50 @@ func TestAmounts(t *testing.T) {
 	if got := events.FormatAmount(5, "usd"); got != "0.05 USD" {
 		t.Errorf("got %q", got)
 	}
-	for _, c := range []events.Currency{"", "USD", "xxx", "us", "usd eur"} {
+	for _, c := range []events.Currency{"", "USD", "xxx", "us", "usd eur", "sd ", " us", "d a", "hrk"} {
 		if c.Known() {
 			t.Errorf("%q is known", c)
+		}
+	}
+}
+
+// As Stripe's page of currencies had it in July 2026: minimums in minor units, and the decimals of those that differ.
+func TestCurrenciesAsStripeHasThem(t *testing.T) {
+	t.Parallel()
+	minimums := map[events.Currency]int64{
+		"usd": 50, "aed": 200, "ars": 50, "aud": 50, "brl": 50, "cad": 50, "chf": 50, "cop": 50, "czk": 1500, "dkk": 250,
+		"eur": 50, "gbp": 30, "hkd": 400, "huf": 17500, "idr": 50, "ils": 50, "inr": 50, "jpy": 50, "krw": 50, "mxn": 1000,
+		"myr": 200, "nok": 300, "nzd": 50, "php": 50, "pln": 200, "ron": 200, "rub": 50, "sek": 300, "sgd": 50, "thb": 1000,
+		"zar": 50,
+	}
+	exponents := map[events.Currency]int{
+		"bif": 0, "clp": 0, "djf": 0, "gnf": 0, "jpy": 0, "kmf": 0, "krw": 0, "mga": 0, "pyg": 0, "rwf": 0, "vnd": 0, "vuv": 0,
+		"xaf": 0, "xof": 0, "xpf": 0, "isk": 2, "ugx": 2, "huf": 2, "twd": 2, "bhd": 3, "jod": 3, "kwd": 3, "omr": 3, "tnd": 3,
+	}
+	for c, want := range minimums {
+		if got := c.Minimum(); got != want || !c.Known() {
+			t.Errorf("%s: at least %d (known: %v), want %d", c, got, c.Known(), want)
+		}
+		if err := c.CheckAmount(want); err != nil {
+			t.Errorf("%d %s: %v", want, c, err)
+		}
+		if err := c.CheckAmount(want - 1); err == nil {
+			t.Errorf("%d %s is taken", want-1, c)
+		}
+	}
+	for c, want := range exponents {
+		if got := c.Exponent(); got != want || !c.Known() {
+			t.Errorf("%s: %d decimals (known: %v), want %d", c, got, c.Known(), want)
+		}
+	}
+	for _, c := range []events.Currency{"zmw", "xcg", "sle", "byn", "mmk", "kzt"} {
+		if !c.Known() || c.Minimum() != 1 || c.Exponent() != 2 {
+			t.Errorf("%s: known %v, at least %d, %d decimals", c, c.Known(), c.Minimum(), c.Exponent())
+		}
+	}
+	for c, amounts := range map[events.Currency][2]int64{"ugx": {500, 550}, "isk": {500, 501}, "kwd": {5120, 5124}, "tnd": {10, 5}} {
+		if c.CheckAmount(amounts[0]) != nil || c.CheckAmount(amounts[1]) == nil {
+			t.Errorf("%s: %v, %v", c, c.CheckAmount(amounts[0]), c.CheckAmount(amounts[1]))
 		}
 	}
 }
