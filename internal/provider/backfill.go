@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/paykit-go/paykit/internal/events/eventlog"
 )
 
 const (
@@ -111,17 +113,28 @@ func (w *Worker) backfillSince(ctx context.Context, providerID string, now time.
 	return since, nil
 }
 
-// backfillOne stores a delivery unless it is there or its owner must be forgotten.
+// backfillOne stores a delivery unless it is there. Of an owner who must be forgotten nothing is stored, but what it says
+// of money is taken in.
 func (w *Worker) backfillOne(ctx context.Context, providerID string, d Delivery, body []byte) error {
 	owner, err := w.applier.OwnerOf(ctx, providerID, d)
 	if err != nil {
 		return err
 	}
 	erasable, err := w.applier.Erasable(ctx, providerID, owner, d.CustomerID)
-	if err != nil || erasable {
+	if err != nil {
+		return err
+	}
+	if erasable {
+		_, err := w.takeMoneyIn(ctx, providerID, d)
 		return err
 	}
 	stored, err := StoreDelivery(ctx, w.log, providerID, d, body)
+	if errors.Is(err, eventlog.ErrTooLarge) {
+		// Not for want of trying: it would hold up all that come after it, at every reading.
+		w.cfg.Logger.Error().Str("provider", providerID).Str("delivery", d.ID).Str("type", d.Type).Int("bytes", len(body)).
+			Msg("missing delivery not stored: larger than the NATS server's max_payload, raise it to 2MB")
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("store delivery %s: %w", d.ID, err)
 	}

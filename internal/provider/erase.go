@@ -2,7 +2,9 @@ package provider
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
@@ -10,6 +12,9 @@ import (
 
 // accountHistory bounds how many events of one account are read in one go.
 const accountHistory = 1000
+
+// keptLook is when deliveries that wait for their owner are first looked at again.
+const keptLook = 10 * time.Second
 
 // customerDeleted erases a deleted customer, here and at every provider. Each step finds nothing when it is done again,
 // so a crash after any of them is repaired by the request, which comes until all is done.
@@ -37,29 +42,57 @@ func (w *Worker) customerDeleted(ctx context.Context, r request) error {
 	if err := w.point("erased_here"); err != nil {
 		return err
 	}
+	kept := 0
 	for _, providerID := range w.providerIDs() {
-		if err := w.eraseAt(ctx, r, w.providers[providerID]); err != nil {
+		p := w.providers[providerID]
+		ids, err := w.accountsBefore(ctx, r, p.id)
+		if err != nil {
 			return err
 		}
+		n, err := w.eraseAccounts(ctx, r, p, ids)
+		if err != nil {
+			return err
+		}
+		kept += n
 	}
-	return nil
+	return w.allErased(r, kept)
 }
 
-// eraseAt deletes all that a provider has of the customer, and all that we have from the provider.
-func (w *Worker) eraseAt(ctx context.Context, r request, p *guardedAPI) error {
-	ids, err := w.accountsBefore(ctx, r, p.id)
-	if err != nil {
-		return err
+// allErased has the request come again while deliveries are kept.
+func (w *Worker) allErased(r request, kept int) error {
+	if kept == 0 {
+		return nil
+	}
+	return &later{after: backoff(keptLook, r.attempt, time.Hour), reason: "deliveries wait for what they are about"}
+}
+
+// eraseAccounts deletes provider customers, and the deliveries about them and those that name none. It says how many
+// deliveries must be kept for now.
+//
+// The deliveries go first: what is not taken in yet may be a payment that is found by its account only while that is
+// linked, and a provider that refuses to delete must not keep us from erasing. Then once more, for those that came
+// meanwhile; whatever comes still later the normalizer erases when it has read it.
+func (w *Worker) eraseAccounts(ctx context.Context, r request, p *guardedAPI, ids []string) (kept int, err error) {
+	mine := func(Delivery) (bool, error) { return true, nil }
+	for _, id := range ids {
+		if _, err := w.eraseDeliveries(ctx, p.id, id, mine); err != nil {
+			return 0, err
+		}
+	}
+	if kept, err = w.eraseUnowned(ctx, r, p.id); err != nil {
+		return kept, err
 	}
 	for _, id := range ids {
 		if err := w.deleteAccount(ctx, r, p, id); err != nil {
-			return err
+			return kept, err
 		}
-		if _, err := w.log.EraseDeliveries(ctx, p.id, id); err != nil {
-			return fmt.Errorf("erase deliveries of %s: %w", id, err)
+		n, err := w.eraseDeliveries(ctx, p.id, id, mine)
+		if err != nil {
+			return kept, err
 		}
+		kept += n
 	}
-	return w.eraseUnowned(ctx, r, p.id)
+	return kept, nil
 }
 
 // deleteAccount deletes a provider customer and says so. A crash between the two leaves it deleted there and linked
@@ -100,21 +133,70 @@ func (w *Worker) accountsBefore(ctx context.Context, r request, providerID strin
 
 // eraseUnowned erases the deliveries that name no provider customer and are about this customer all the same. Those of
 // a new life stay.
-func (w *Worker) eraseUnowned(ctx context.Context, r request, providerID string) error {
-	hooks, ok := w.cfg.Webhooks[providerID]
-	if !ok {
-		return nil
-	}
-	err := w.log.UnownedDeliveries(ctx, providerID, func(_ uint64, body []byte) (bool, error) {
-		d, err := hooks.Decode(body)
-		if err != nil || d.CreatedAt.After(r.event.Time) {
-			return false, nil //nolint:nilerr // what can't be read can't be shown to be theirs; age limits take it
+func (w *Worker) eraseUnowned(ctx context.Context, r request, providerID string) (kept int, err error) {
+	return w.eraseDeliveries(ctx, providerID, "", func(d Delivery) (bool, error) {
+		if d.ID == "" || d.CreatedAt.After(r.event.Time) {
+			return false, nil // what can't be read can't be shown to be theirs; age limits take it
 		}
 		owner, err := w.applier.OwnerOf(ctx, providerID, d)
 		return owner == r.event.CustomerID(), err
 	})
-	if err != nil {
-		return fmt.Errorf("erase deliveries without a customer: %w", err)
+}
+
+// eraseDeliveries erases the stored deliveries that name a provider customer, or none, and are the customer's. The
+// normalizer may not have come to them yet, and money wins: what they say of it is taken in first. One whose charge is not
+// known yet is kept for as long as the normalizer waits for that.
+//
+// A crash between taking in and erasing leaves the delivery: taken in again, it finds nothing to do.
+func (w *Worker) eraseDeliveries(
+	ctx context.Context, providerID, providerCustomerID string, mine func(Delivery) (bool, error),
+) (kept int, err error) {
+	hooks, ok := w.cfg.Webhooks[providerID]
+	if !ok {
+		return 0, nil
 	}
-	return nil
+	err = w.log.WalkDeliveries(ctx, providerID, providerCustomerID, func(stored eventlog.StoredDelivery) (bool, error) {
+		d, err := hooks.Decode(stored.Body)
+		if err != nil {
+			d = Delivery{} // nobody can take it in
+		}
+		if erase, err := mine(d); err != nil || !erase {
+			return false, err
+		}
+		known, err := w.takeMoneyIn(ctx, providerID, d)
+		if err == nil && !known && w.cfg.Now().Sub(stored.Time) < parkLife {
+			kept++
+			return false, nil
+		}
+		return err == nil, err
+	})
+	if err != nil {
+		return kept, fmt.Errorf("erase: %w", err)
+	}
+	return kept, nil
+}
+
+// takeMoneyIn applies what a delivery says of charges, refunds and disputes; for a deleted customer nothing else counts.
+// It answers false if something hangs on a charge that is not known.
+func (w *Worker) takeMoneyIn(ctx context.Context, providerID string, d Delivery) (known bool, err error) {
+	known = true
+	if d.Account != "" {
+		return known, nil // a connected account's is nobody's here
+	}
+	for _, o := range d.Observations {
+		switch o.(type) {
+		case PaymentSeen, RefundSeen, RefundTotalSeen, DisputeSeen:
+		default:
+			continue
+		}
+		_, err := w.applier.Observe(ctx, providerID, o, d.ID)
+		if errors.Is(err, ErrOwnerUnknown) {
+			known = false
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	return known, nil
 }

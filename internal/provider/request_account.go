@@ -168,7 +168,11 @@ func (w *Worker) accountLinked(ctx context.Context, r request) error {
 	}
 	if customer.Deleted() {
 		// Linked while the deletion was on its way: it is deleted as the others were.
-		return w.deleteAccount(ctx, r, p, r.event.Data.ProviderAccount.ProviderCustomerID)
+		kept, err := w.eraseAccounts(ctx, r, p, []string{r.event.Data.ProviderAccount.ProviderCustomerID})
+		if err != nil {
+			return err
+		}
+		return w.allErased(r, kept)
 	}
 	if a.Status != events.AccountLinked {
 		return nil

@@ -1,9 +1,13 @@
 package provider_test
 
 import (
+	"fmt"
+	"net/url"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/rs/zerolog"
 
 	"github.com/paykit-go/paykit/internal/events"
@@ -87,5 +91,30 @@ func TestBackfillIncompleteKeepsItsMark(t *testing.T) {
 	}
 	if err := w.worker().Backfill(t.Context()); err != nil || w.inbox() == 0 {
 		t.Errorf("the next run: %v, %d stored", err, w.inbox())
+	}
+}
+
+// A delivery that the storage can't take for its size does not hold up those behind it.
+func TestBackfillGoesPastWhatIsTooLarge(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(o *server.Options) { o.MaxPayload = 16 << 10 })
+	p := w.buyer("pm_card_visa")
+	large := url.Values{"amount": {"1500"}, "currency": {"usd"}, "customer": {p.cus}}
+	for i := range 40 {
+		large.Set(fmt.Sprintf("metadata[key %d]", i), strings.Repeat("x", 500))
+	}
+	w.post("/v1/payment_intents", large, nil)
+	w.post("/v1/customers/"+p.cus, url.Values{"name": {"Ada"}}, nil)
+	worker := w.worker()
+	if err := worker.Backfill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var listed struct{ Data []struct{ ID string } }
+	w.get("/v1/events", &listed)
+	if got, want := w.inbox(), len(listed.Data)-1; got != want {
+		t.Errorf("%d deliveries are stored, want %d", got, want)
+	}
+	if mark, err := w.log.BackfillMark(t.Context(), stripeID); err != nil || mark.IsZero() {
+		t.Errorf("mark is %v, %v", mark, err)
 	}
 }

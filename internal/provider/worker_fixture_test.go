@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
@@ -48,10 +49,10 @@ type world struct {
 	calls []string // guarded by mu: "POST /v1/payment_intents key"
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, change ...func(*server.Options)) *world {
 	t.Helper()
 	w := &world{
-		t: t, server: eventlogtest.Start(t), logs: &lockedBuffer{}, metrics: prometheus.NewRegistry(),
+		t: t, server: eventlogtest.Start(t, change...), logs: &lockedBuffer{}, metrics: prometheus.NewRegistry(),
 		changed: make(chan struct{}, 1),
 	}
 	w.log = eventlogtest.Open(t, w.server.Conn(t))

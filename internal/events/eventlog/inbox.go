@@ -92,40 +92,28 @@ func (l *Log) sweepOnce(ctx context.Context) (wait time.Duration, err error) {
 	return sweepEvery, l.erase(ctx, l.stream(streamInbox), oldest.Sequence)
 }
 
-// EraseDeliveries securely deletes every delivery that names the provider's customer and answers how many there were.
-func (l *Log) EraseDeliveries(ctx context.Context, providerID, providerCustomerID string) (n int, err error) {
-	if providerCustomerID == "" {
-		return 0, fmt.Errorf("erase deliveries of %s: no customer named", providerID)
-	}
-	filter := l.subject("inbox", events.Token(providerID), "*", events.Token(providerCustomerID))
-	err = l.walk(ctx, l.stream(streamInbox), filter, 1, func(m stored) (bool, error) {
-		err := l.erase(ctx, l.stream(streamInbox), m.Sequence)
-		if err == nil {
-			n++
-		}
-		return err == nil, err
-	})
-	if err != nil {
-		return n, fmt.Errorf("erase deliveries of %s: %w", providerID, err)
-	}
-	return n, nil
+// StoredDelivery is a delivery as it stands in INBOX.
+type StoredDelivery struct {
+	Sequence uint64
+	Time     time.Time // when it was stored
+	Body     []byte
 }
 
-// UnownedDeliveries calls yield with each delivery of a provider that names no customer, oldest first, and securely
-// deletes those that yield says to erase.
-func (l *Log) UnownedDeliveries(ctx context.Context, providerID string,
-	yield func(sequence uint64, body []byte) (erase bool, err error),
+// WalkDeliveries calls yield with each delivery that names this customer of the provider's, or with "" that names none,
+// oldest first, and securely deletes those that yield says to erase. It ends with yield's first error.
+func (l *Log) WalkDeliveries(ctx context.Context, providerID, providerCustomerID string,
+	yield func(d StoredDelivery) (erase bool, err error),
 ) error {
-	filter := l.subject("inbox", events.Token(providerID), "*", events.None)
+	filter := l.subject("inbox", events.Token(providerID), "*", events.TokenOrNone(providerCustomerID))
 	err := l.walk(ctx, l.stream(streamInbox), filter, 1, func(m stored) (bool, error) {
-		erase, err := yield(m.Sequence, m.Data)
+		erase, err := yield(StoredDelivery{Sequence: m.Sequence, Time: m.Time, Body: m.Data})
 		if err == nil && erase {
 			err = l.erase(ctx, l.stream(streamInbox), m.Sequence)
 		}
 		return err == nil, err
 	})
 	if err != nil {
-		return fmt.Errorf("deliveries of %s without a customer: %w", providerID, err)
+		return fmt.Errorf("deliveries of %s: %w", providerID, err)
 	}
 	return nil
 }
