@@ -85,7 +85,7 @@ func (s *Server) execute(w http.ResponseWriter, r *http.Request, rt route, f *fo
 	c := &call{Server: s, requestID: requestID, key: key, id: r.PathValue("id"), sub: r.PathValue("sub"), params: f.params()}
 	flt, stored, refusal := s.admit(c, r, rt, f)
 	switch {
-	case flt.breaks(faultBefore):
+	case flt.refuses():
 		flt.strike(w, answer{})
 		return
 	case refusal != nil:
@@ -113,7 +113,7 @@ func (s *Server) admit(c *call, r *http.Request, rt route, f *form) (*fault, *st
 	s.tick()
 	c.base = orDefault(s.baseURL, "http://"+r.Host)
 	flt := s.matchFault(rt.operation, c)
-	if flt.breaks(faultBefore) {
+	if flt.refuses() {
 		return flt, nil, nil
 	}
 	stored, refusal := s.beginKeyed(c.key, requestDigest(r.Method+" "+r.URL.Path+"?"+f.canonical()))
@@ -130,8 +130,10 @@ func (s *Server) carryOut(c *call, rt route, f *form, flt *fault, stored *stored
 	}
 	a := answer{status: http.StatusInternalServerError, unstored: true}
 	defer func() { s.finishKeyed(c.key, stored, c.requestID, a) }() // also when the handler panics: the key must not stay in use
-	a = c.run(rt, f)
-	if flt.becomes500() {
+	if !flt.fails() {
+		a = c.run(rt, f)
+	}
+	if flt.fails() || flt.becomes500() {
 		fail := errorForStatus(flt.Status, flt.Code)
 		a = answer{status: fail.status, body: fail.body()}
 	}

@@ -38,6 +38,7 @@ type fault struct {
 	Code      string            `json:"code,omitempty"`
 	Headers   map[string]string `json:"headers,omitempty"`
 	When      string            `json:"when"`
+	Stored    bool              `json:"stored,omitempty"` // of a status before: kept under the key, though nothing was executed
 	Delay     string            `json:"delay,omitempty"`
 	Calls     int               `json:"calls"` // matching calls since the fault was posted
 	Hits      int               `json:"hits"`  // how many of them it struck
@@ -54,6 +55,8 @@ func (f *fault) complete() error {
 	switch {
 	case f.Operation != "*" && !slices.Contains(operations(), f.Operation):
 		return fmt.Errorf("unknown operation %q: one of * %v", f.Operation, operations())
+	case f.Stored && (f.Kind != faultStatus || f.When != faultBefore):
+		return errors.New("stored goes with kind status and when before")
 	case f.When != faultBefore && f.When != faultAfter:
 		return fmt.Errorf("when is %q: before or after", f.When)
 	}
@@ -108,6 +111,13 @@ func (s *Server) matchFault(operation string, c *call) *fault {
 
 // breaks says whether the call's answer is spoilt at this moment.
 func (f *fault) breaks(when string) bool { return f != nil && f.When == when && f.Kind != faultDelay }
+
+// refuses says whether the call is broken before anything is known of it, its key included.
+func (f *fault) refuses() bool { return f.breaks(faultBefore) && !f.Stored }
+
+// fails says whether the call ends in an error that is kept under its key, without being executed: after a 500 of
+// Stripe's nobody knows whether it was.
+func (f *fault) fails() bool { return f.breaks(faultBefore) && f.Stored }
 
 // delays says whether the call waits at this moment.
 func (f *fault) delays(when string) bool { return f != nil && f.When == when && f.Kind == faultDelay }

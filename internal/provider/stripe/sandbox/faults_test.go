@@ -91,6 +91,26 @@ func TestFaults_before_and_after(t *testing.T) {
 	}
 }
 
+// A 500 of something that was never executed is kept under its key all the same, until the key is forgotten.
+func TestFaults_stored_and_not_executed(t *testing.T) {
+	w := newWorld(t)
+	cus := w.customer().ID
+	pi := w.payment(cus, w.saved(cus, "pm_card_visa").ID)
+	w.fault(`{"operation":"payment_intents.confirm","kind":"status","stored":true}`)
+	for range 2 {
+		wantError(t, w.confirmOnce(pi.ID, "k1"), 500, "api_error", "")
+	}
+	if n := w.captures(); n != 0 {
+		t.Errorf("%d captures by a call that was not executed", n)
+	}
+	if err := w.confirmOnce(pi.ID, "k2"); err != nil {
+		t.Errorf("another key: %v", err)
+	}
+	if n := w.captures(); n != 1 {
+		t.Errorf("%d captures in the end", n)
+	}
+}
+
 func TestFaults_key_expired_is_a_second_attempt(t *testing.T) {
 	w := newWorld(t)
 	cus := w.customer().ID
@@ -196,6 +216,8 @@ func TestFaults_details(t *testing.T) {
 func TestControl_refuses(t *testing.T) {
 	w := newWorld(t)
 	rows := []struct{ name, method, path, body, says string }{
+		{"stored, of what is executed", "POST", "/_sandbox/faults", `{"operation":"customers.create","kind":"status","when":"after","stored":true}`, "stored goes"},
+		{"stored, of a broken connection", "POST", "/_sandbox/faults", `{"operation":"customers.create","kind":"drop","stored":true}`, "stored goes"},
 		{"unknown operation", "POST", "/_sandbox/faults", `{"operation":"customers.frobnicate","kind":"drop"}`, "unknown operation"},
 		{"unknown kind", "POST", "/_sandbox/faults", `{"operation":"customers.create","kind":"explode"}`, "kind is"},
 		{"unknown moment", "POST", "/_sandbox/faults", `{"operation":"customers.create","kind":"drop","when":"during"}`, "when is"},
