@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -27,7 +28,7 @@ func TestScripts(t *testing.T) {
 		Dir:   "testdata/script",
 		Setup: setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"await": await, "readme": readme, "retry": retry,
+			"await": await, "publish": publish, "readme": readme, "retry": retry,
 		},
 	})
 }
@@ -90,6 +91,15 @@ func retry(ts *testscript.TestScript, _ bool, args []string) {
 		}
 	}
 	ts.Fatalf("%v never printed %s; last:\n%s", args[1:], args[0], out)
+}
+
+// publish stores a message as someone would who has the right to: `publish <subject> <file>`.
+func publish(ts *testscript.TestScript, _ bool, args []string) {
+	nc, err := nats.Connect(ts.Getenv("NATS_URL"))
+	ts.Check(err)
+	defer nc.Close()
+	_, err = nc.Request(args[0], []byte(ts.ReadFile(args[1])), 5*time.Second)
+	ts.Check(err)
 }
 
 // step is one command of the README's loop and what it says that it prints.
