@@ -76,7 +76,7 @@ func (l *Log) append(ctx context.Context, ev *events.Event, last uint64) (uint64
 	if len(raw) > maxEvent {
 		return 0, nil, fmt.Errorf("append %s %s: %w (%d bytes)", ev.Type, ev.Subject, ErrTooLarge, len(raw))
 	}
-	sequence, err := l.publish(ctx, l.stream(streamLog), subject, raw, last, filter)
+	sequence, err := l.publish(ctx, l.stream(streamLog), &nats.Msg{Subject: subject, Data: raw}, last, filter)
 	if err != nil {
 		return 0, raw, fmt.Errorf("append %s %s: %w", ev.Type, ev.Subject, err)
 	}
@@ -84,14 +84,16 @@ func (l *Log) append(ctx context.Context, ev *events.Event, last uint64) (uint64
 }
 
 // publish stores one message under a guard. No Nats-Msg-Id is sent: the guard alone decides, with no time window.
-func (l *Log) publish(ctx context.Context, stream, subject string, body []byte, last uint64, filter string) (uint64, error) {
+func (l *Log) publish(ctx context.Context, stream string, msg *nats.Msg, last uint64, filter string) (uint64, error) {
 	if err := l.connected(ctx); err != nil {
 		return 0, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.patience)
 	defer cancel()
-	ack, err := l.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: body, Header: nats.Header{}},
-		jetstream.WithExpectStream(stream), jetstream.WithExpectLastSequenceForSubject(last, filter))
+	if msg.Header == nil {
+		msg.Header = nats.Header{}
+	}
+	ack, err := l.js.PublishMsg(ctx, msg, jetstream.WithExpectStream(stream), jetstream.WithExpectLastSequenceForSubject(last, filter))
 	switch {
 	case err != nil:
 		return 0, writeError(err)
@@ -184,6 +186,10 @@ func (l *Log) decideOnce(ctx context.Context, entity events.Entity, id string, e
 	decide func(last *events.Event) (*events.Event, error),
 ) (_ Entry, _ []attempt, appended, done bool, err error) {
 	ev, err := decide(e.Event)
+	if (err != nil || ev == nil) && len(open) > 0 {
+		// Decided otherwise than before, and what was decided before may still arrive.
+		return Entry{}, open, false, true, &UnknownError{Err: errOpen}
+	}
 	if err != nil || ev == nil {
 		return e, open, false, true, err
 	}
@@ -192,8 +198,7 @@ func (l *Log) decideOnce(ctx context.Context, entity events.Entity, id string, e
 	}
 	sequence, raw, err := l.append(ctx, ev, e.Sequence)
 	if err == nil {
-		e, err = stored{Sequence: sequence, Data: raw}.entry()
-		return e, open, true, true, err
+		return Entry{Event: ev, Sequence: sequence, Raw: raw}, open, true, true, nil
 	}
 	if isUnknown(err) {
 		open = append(open, attempt{last: e.Sequence, digest: events.Digest(raw)})
@@ -222,10 +227,13 @@ func (l *Log) resolve(ctx context.Context, entity events.Entity, id string, open
 	return still, false, nil
 }
 
-// retryable tells whether Update goes on after err.
+// errOpen says why nothing can be answered: the guard of an event that was sent is not lost yet.
+var errOpen = errors.New("an event that was sent earlier may still be under way")
+
+// retryable tells whether trying again can help.
 func retryable(err error) bool {
-	return errors.Is(err, ErrConflict) || isUnknown(err) ||
-		errors.Is(err, ErrUnavailable) && !errors.Is(err, nats.ErrConnectionClosed)
+	return !errors.Is(err, nats.ErrConnectionClosed) &&
+		(errors.Is(err, ErrConflict) || isUnknown(err) || errors.Is(err, ErrUnavailable))
 }
 
 // unresolved makes any error an [*UnknownError] while an event may still be under way.

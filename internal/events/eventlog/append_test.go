@@ -367,6 +367,110 @@ func TestLostAcknowledgementOfAppend(t *testing.T) {
 	}
 }
 
+// A connection that is closed while the answer is under way: nobody knows, and nobody says that nothing was stored.
+func TestClosedBeforeTheAnswer(t *testing.T) {
+	t.Parallel()
+	ev, err := syncCustomer("a", "cmd_1")(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := map[string]func(l *eventlog.Log) error{
+		"append": func(l *eventlog.Log) error {
+			_, err := l.Append(t.Context(), ev, 0)
+			return err
+		},
+		"update": func(l *eventlog.Log) error {
+			_, appended, err := l.Update(t.Context(), events.EntityCustomer, ev.Subject, func(*events.Event) (*events.Event, error) { return ev, nil })
+			if appended {
+				t.Error("appended, without an answer")
+			}
+			return err
+		},
+		"link": func(l *eventlog.Log) error {
+			return l.PutLink(t.Context(), "stripe", "cus_1", eventlog.Link{Entity: events.EntityCustomer, ID: ev.Subject})
+		},
+		"delivery": func(l *eventlog.Log) error {
+			_, err := l.StoreDelivery(t.Context(), eventlog.Delivery{ProviderID: "stripe", EventID: "evt_1", Body: []byte("{}")})
+			return err
+		},
+	}
+	for name, write := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			srv := eventlogtest.Start(t)
+			eventlogtest.Open(t, srv.Conn(t))
+			p := startProxy(t, srv.URL, nil)
+			nc := (&eventlogtest.Server{URL: p.URL}).Conn(t)
+			l, err := eventlog.Open(t.Context(), nc, eventlog.Config{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.keepBack()
+			closed := make(chan struct{})
+			go func() {
+				defer close(closed)
+				<-p.taken // sent, for all that the client knows
+				if name == "update" {
+					p.letGo()
+					<-p.taken
+				}
+				nc.Close()
+			}()
+			err = write(l)
+			receive(t, closed, "the end of the connection")
+			if _, unknown := errors.AsType[*eventlog.UnknownError](err); !unknown || errors.Is(err, eventlog.ErrUnavailable) {
+				t.Errorf("%v", err)
+			}
+			if err := write(l); !errors.Is(err, eventlog.ErrUnavailable) {
+				t.Errorf("on a closed connection: %v", err)
+			}
+		})
+	}
+}
+
+// While an event of ours may still arrive, nothing else is answered: not that there is nothing to do, and no refusal.
+func TestDecidedOtherwiseMeanwhile(t *testing.T) {
+	t.Parallel()
+	refusal := &events.Error{Code: events.CodeCustomerNotFound}
+	for name, second := range map[string]error{"nothing to do": nil, "refused": refusal} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			srv := eventlogtest.Start(t)
+			other := eventlogtest.Open(t, srv.Conn(t))
+			p := startProxy(t, srv.URL, nil)
+			l, err := eventlog.Open(t.Context(), (&eventlogtest.Server{URL: p.URL}).Conn(t), eventlog.Config{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.SetPatience(300 * time.Millisecond)
+			id := events.CustomerID("a")
+			lost := make(chan struct{})
+			go func() {
+				defer close(lost)
+				<-p.taken
+				p.loseClient()
+			}()
+			calls := 0
+			e, appended, err := l.Update(t.Context(), events.EntityCustomer, id, func(last *events.Event) (*events.Event, error) {
+				if calls++; calls > 1 {
+					return nil, second
+				}
+				p.keepBack()
+				return syncCustomer("a", "cmd_1")(last)
+			})
+			receive(t, lost, "the cut")
+			if _, unknown := errors.AsType[*eventlog.UnknownError](err); !unknown || appended || e.Event != nil {
+				t.Errorf("%+v, %v, %v", e, appended, err)
+			}
+			p.arrive(t)
+			waitFor(t, "the late event", func() bool {
+				_, err := other.LoadFromLeader(t.Context(), events.EntityCustomer, id)
+				return err == nil
+			})
+		})
+	}
+}
+
 // A write that never reached the server is appended by a later attempt, once.
 func TestServerAwayForAMoment(t *testing.T) {
 	t.Parallel()

@@ -203,7 +203,8 @@ func (f *follower) collect(ctx context.Context, messages <-chan received, failed
 			}
 			b.Entries = append(b.Entries, m.entry)
 			b.Pending = m.pending
-			if m.pending > 0 && len(b.Entries) < followBatch {
+			// What arrived while the last batch was handled goes into one batch, though each was the log's last when it was sent.
+			if (m.pending > 0 || len(messages) > 0) && len(b.Entries) < followBatch {
 				continue
 			}
 			if err := hand(); err != nil {

@@ -266,3 +266,44 @@ func TestInfo(t *testing.T) {
 		t.Errorf("%+v, %v", after, err)
 	}
 }
+
+// Events that come while a batch is handled are the next batch, however many they are: a reader whose every batch costs
+// an fsync must not fall behind a writer.
+func TestFollowGathersWhatCameMeanwhile(t *testing.T) {
+	t.Parallel()
+	l := eventlogtest.Provisioned(t)
+	const n = 60
+	began, goOn := make(chan struct{}), make(chan struct{})
+	sizes := make(chan int, n)
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		first := true
+		done <- l.Follow(ctx, 1, func(b eventlog.Batch) error {
+			if len(b.Entries) > 0 && first {
+				first = false
+				close(began)
+				<-goOn
+			}
+			sizes <- len(b.Entries)
+			return nil
+		})
+	}()
+	appendCustomer(t, l, "a", 1)
+	receive(t, began, "the first event")
+	for range n {
+		appendCustomer(t, l, "a", 1) // each is the log's last when it is sent
+	}
+	close(goOn)
+	batches := 0
+	for got := 0; got < 1+n; batches++ {
+		got += receive(t, sizes, "a batch")
+	}
+	if batches > 1+1+n/4 { // the empty one, the first, and the rest in a few
+		t.Errorf("%d events came in %d batches", 1+n, batches)
+	}
+	stop()
+	if err := receive(t, done, "the end"); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}

@@ -109,6 +109,22 @@ func receive[T any](t *testing.T, c <-chan T, what string) T {
 	}
 }
 
+// waitFor asks again and again until ok says yes.
+func waitFor(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(soon)
+	defer deadline.Stop()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			t.Fatalf("waited too long for %s", what)
+		}
+	}
+}
+
 // proxy is a TCP proxy that can keep the server's answers from the client.
 type proxy struct {
 	URL     string
@@ -231,6 +247,15 @@ func (p *proxy) keepBack() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.hold = true
+}
+
+// letGo sends on what was held, and holds what comes next.
+func (p *proxy) letGo() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, err := p.to.Write(p.held); err == nil {
+		p.held = nil
+	}
 }
 
 // loseClient ends the clients' connections and lets new ones through. What was held is still under way to the server.

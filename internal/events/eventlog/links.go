@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/paykit-go/paykit/internal/events"
@@ -75,10 +76,14 @@ func (l *Log) PutLink(ctx context.Context, providerID, objectID string, k Link) 
 func (l *Log) putOnce(ctx context.Context, stream, subject string, body []byte, there func(stored) error) error {
 	ctx, cancel := context.WithTimeout(ctx, updateTimeout)
 	defer cancel()
+	unknown := false // an earlier try may still arrive
 	for try := 0; ; try++ {
-		_, err := l.publish(ctx, l.stream(stream), subject, body, 0, subject)
+		_, err := l.publish(ctx, l.stream(stream), &nats.Msg{Subject: subject, Data: body}, 0, subject)
 		if err == nil {
 			return nil
+		}
+		if unknown = unknown || isUnknown(err); unknown && !isUnknown(err) {
+			err = &UnknownError{Err: err}
 		}
 		if !retryable(err) {
 			return fmt.Errorf("put %s: %w", subject, err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/paykit-go/paykit/internal/events"
@@ -79,7 +80,7 @@ func (l *Log) PutProfile(ctx context.Context, customerID string, p Profile, last
 	if err != nil {
 		return 0, fmt.Errorf("encode the profile of %s: %w", customerID, err)
 	}
-	sequence, err := l.publish(ctx, l.stream(streamProfiles), subject, body, last, subject)
+	sequence, err := l.publish(ctx, l.stream(streamProfiles), &nats.Msg{Subject: subject, Data: body}, last, subject)
 	if err != nil {
 		return 0, fmt.Errorf("put the profile of %s: %w", customerID, err)
 	}
