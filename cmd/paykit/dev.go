@@ -97,6 +97,7 @@ type sandboxCmd struct {
 	Host       string `name:"sandbox-host" env:"PAYKIT_SANDBOX_HOST" default:"127.0.0.1" help:"Address to listen on; another than loopback is for containers (${env})."`
 	PublicURL  string `name:"public-url" env:"PAYKIT_SANDBOX_PUBLIC_URL" help:"URL under which browsers reach the hosted pages; default: where it listens (${env})."`
 	WebhookURL string `name:"webhook-url" env:"PAYKIT_SANDBOX_WEBHOOK_URL" help:"Where events go from the start, signed with the first of STRIPE_WEBHOOK_SECRETS (${env})."`
+	DataDir    string `name:"data-dir" env:"PAYKIT_SANDBOX_DATA_DIR" type:"path" help:"Folder to keep its state in, as sandbox.jsonl (${env}); default: in memory, gone at the end."`
 	LogLevel   string `name:"log-level" env:"PAYKIT_LOG_LEVEL" default:"warn" enum:"debug,info,warn,error" help:"Least level to log (${env})."`
 }
 
@@ -108,7 +109,7 @@ It has no webhook target until one is made (POST /v1/webhook_endpoints). docs/sa
 func (c sandboxCmd) Run(a *app) error {
 	log := daemon.Logging{LogLevel: c.LogLevel, LogFormat: "text"}.Logger(a.err, "sandbox")
 	cfg := dev.SandboxConfig{
-		Host: c.Host, Port: c.Port, Flag: "--sandbox-port", PublicURL: c.PublicURL, WebhookURL: c.WebhookURL,
+		Host: c.Host, Port: c.Port, Flag: "--sandbox-port", PublicURL: c.PublicURL, WebhookURL: c.WebhookURL, DataDir: c.DataDir,
 		Config: sandbox.Config{Logger: log},
 	}
 	if c.WebhookURL != "" {
@@ -143,10 +144,16 @@ func (c provisionCmd) Run(a *app) error {
 	if err != nil {
 		return err //nolint:wrapcheck // says what it was
 	}
-	return a.fields(report, "environment", report.Env, "log may take", strconv.FormatInt(report.MaxBytes, 10)+" bytes",
+	return a.fields(map[string]any{
+		"env": report.Env, "maxBytes": report.MaxBytes, "links": report.Links,
+		"created": list(report.Created), "updated": list(report.Updated), "unchanged": list(report.Unchanged),
+	}, "environment", report.Env, "log may take", strconv.FormatInt(report.MaxBytes, 10)+" bytes",
 		"made", strings.Join(report.Created, ", "), "brought up to date", strings.Join(report.Updated, ", "),
 		"as they were", strings.Join(report.Unchanged, ", "), "links put back", strconv.Itoa(report.Links))
 }
+
+// list is never null in JSON.
+func list(names []string) []string { return append([]string{}, names...) }
 
 type rebuildCmd struct {
 	DataDir string `name:"data-dir" env:"PAYKIT_DATA_DIR" type:"path" required:"" help:"Folder of views.db (${env})."`

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -25,12 +27,14 @@ func randomText() string { return rand.Text() }
 
 // startSandbox opens the sandbox and wires its webhooks to ingest.
 func startSandbox(ctx context.Context, c Config, a Addresses) (*Sandbox, error) {
-	sb, err := NewSandbox(ctx, SandboxConfig{Port: c.SandboxPort, Flag: "--sandbox-port", Config: sandbox.Config{Logger: c.Logger.With().Str("service", "sandbox").Logger()}})
-	if err != nil {
-		return nil, err
+	cfg := SandboxConfig{
+		Port: c.SandboxPort, Flag: "--sandbox-port", WebhookURL: a.HTTP + "/webhooks/stripe", WebhookSecret: a.WebhookSecret,
+		Config: sandbox.Config{Logger: c.Logger.With().Str("service", "sandbox").Logger()},
 	}
-	sb.srv.AddWebhookEndpoint(a.HTTP+"/webhooks/stripe", a.WebhookSecret, "*")
-	return sb, nil
+	if !a.Temporary {
+		cfg.DataDir = a.DataDir
+	}
+	return NewSandbox(ctx, cfg)
 }
 
 // SandboxConfig says where a sandbox listens. A port of 0 is a free one.
@@ -41,6 +45,7 @@ type SandboxConfig struct {
 	PublicURL     string // under which browsers reach the hosted pages; "" = where it listens
 	WebhookURL    string // where events are delivered from the start; "" = nowhere
 	WebhookSecret string // that signs them
+	DataDir       string // where its state is kept, in sandbox.jsonl; "" = in memory only
 	Config        sandbox.Config
 }
 
@@ -58,37 +63,49 @@ func NewSandbox(ctx context.Context, c SandboxConfig) (*Sandbox, error) {
 		url = c.PublicURL
 	}
 	c.Config.BaseURL = url
+	if c.DataDir != "" {
+		if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+			return nil, errors.Join(fmt.Errorf("data folder: %w", err), l.Close())
+		}
+		c.Config.StateFile = filepath.Join(c.DataDir, "sandbox.jsonl")
+	}
 	srv, err := sandbox.New(c.Config)
 	if err != nil {
-		_ = l.Close()
-		return nil, fmt.Errorf("sandbox: %w", err)
+		return nil, errors.Join(err, l.Close())
 	}
 	if c.WebhookURL != "" {
-		srv.AddWebhookEndpoint(c.WebhookURL, c.WebhookSecret, "*")
+		srv.SetWebhookEndpoint("start", c.WebhookURL, c.WebhookSecret, "*") // after a restart the same one, perhaps elsewhere
 	}
 	return &Sandbox{URL: url, srv: srv, l: l}, nil
 }
 
-// Run serves until ctx ends.
+// Run serves until ctx ends, or until the sandbox can't keep its state any more.
 func (s *Sandbox) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer s.srv.Close() // last: until then answers and deliveries are kept
+	defer cancel()
 	srv := &http.Server{Handler: s.srv, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
 	deliveries := make(chan error, 1)
 	go func() { deliveries <- s.srv.Run(ctx) }()
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(s.l) }()
 	var err error
+	delivering := true
 	select {
 	case <-ctx.Done():
 	case err = <-served:
 		err = fmt.Errorf("sandbox: %w", err)
+	case err = <-deliveries:
+		delivering = false
 	}
-	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer cancel()
+	stop, stopped := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer stopped()
 	if srv.Shutdown(stop) != nil {
 		_ = srv.Close()
 	}
-	if derr := <-deliveries; derr != nil && !errors.Is(derr, context.Canceled) {
-		err = errors.Join(err, fmt.Errorf("sandbox deliveries: %w", derr))
+	cancel()
+	if delivering {
+		err = errors.Join(err, <-deliveries)
 	}
 	return err
 }
