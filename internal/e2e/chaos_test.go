@@ -72,6 +72,7 @@ func TestRandomKills(t *testing.T) {
 		}
 	}
 	s.compareViews(ctx)
+	s.verify()
 }
 
 // until asks again while nobody answers. A refusal ends it.

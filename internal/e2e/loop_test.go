@@ -84,6 +84,7 @@ func TestLoop(t *testing.T) {
 	if a.Digest != b.Digest || a.Rows["customers"] != 1 || a.Rows["charges"] != 2 {
 		t.Errorf("rebuilt %+v and %+v", a, b)
 	}
+	s.verify()
 }
 
 func checkoutCharge(t *testing.T, pk *paykit.Client, checkoutID string) string {
@@ -165,4 +166,5 @@ func TestKilledWorker(t *testing.T) {
 	if n := s.captures(charge.ID); n != 1 {
 		t.Errorf("money was taken %d times", n)
 	}
+	s.verify()
 }

@@ -194,6 +194,27 @@ func (s *system) rebuild() digest {
 	return d
 }
 
+// verify runs the checker of the log and the views and wants no problem.
+func (s *system) verify() {
+	s.t.Helper()
+	p := start(s.t, s.env(), "paykit", "verify", "-o", "json")
+	status := p.status(60 * time.Second)
+	var v struct {
+		OK       bool   `json:"ok"`
+		Events   uint64 `json:"events"`
+		Last     uint64 `json:"lastSequence"`
+		Problems []any  `json:"problems"`
+		Views    digest `json:"views"`
+	}
+	if err := json.Unmarshal([]byte(p.out.String()), &v); err != nil {
+		s.t.Errorf("verify: status %d: %v: %s", status, err, p.out)
+		return
+	}
+	if status != 0 || !v.OK || len(v.Problems) > 0 || v.Events == 0 || v.Events != v.Last || v.Views.Sequence < v.Last || v.Views.Digest == "" {
+		s.t.Errorf("verify: status %d: %s", status, p.out)
+	}
+}
+
 // collect subscribes under a name and gives what arrives until the test ends.
 func (s *system) collect(pk *paykit.Client, name string) <-chan paykit.Event {
 	s.t.Helper()

@@ -144,7 +144,7 @@ func (s *step) refunds(c *events.Charge) {
 		s.problem("amountRefunded is %d, the succeeded refunds are %d", c.AmountRefunded, succeeded)
 	}
 	// What the provider says that it has paid back is so. What was asked for here can't be too much.
-	if alive > c.Amount && (s.ev.Type == events.ChargeRefundRequested || ours > c.Amount || ours == alive) {
+	if alive > max(c.Amount, 0) && (s.ev.Type == events.ChargeRefundRequested || ours > c.Amount || ours == alive) {
 		s.problem("refunds of %d on a charge of %d", alive, c.Amount)
 	}
 	if s.was != nil {

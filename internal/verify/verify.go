@@ -98,8 +98,10 @@ func (w *walk) run(ctx context.Context) error {
 			continue
 		}
 		if bad, ok := errors.AsType[*eventlog.UnreadableError](err); ok {
-			w.check.unreadable(bad)
-			w.next = bad.Sequence + 1
+			w.unreadable(bad)
+			if err := w.singly(ctx); err != nil {
+				return err
+			}
 			continue
 		}
 		if errors.Is(err, errStalled) {
@@ -135,6 +137,38 @@ func (w *walk) follow(ctx context.Context) error {
 		return errStalled
 	}
 	return err //nolint:wrapcheck // run looks at what it is
+}
+
+func (w *walk) unreadable(bad *eventlog.UnreadableError) {
+	w.check.unreadable(bad)
+	w.next = bad.Sequence + 1
+}
+
+// singles is how many events are read one by one behind one that can't be read: where one is, there are often more, and
+// following costs the server a new reader each time.
+const singles = 64
+
+// singly reads some events one by one. What it can't get is left to following.
+func (w *walk) singly(ctx context.Context) error {
+	for range singles {
+		if w.next > w.last || len(w.check.report.Problems) >= MaxProblems {
+			return nil
+		}
+		e, err := w.log.Read(ctx, w.next)
+		if bad, ok := errors.AsType[*eventlog.UnreadableError](err); ok {
+			w.unreadable(bad)
+			continue
+		}
+		if errors.Is(err, eventlog.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err //nolint:wrapcheck // says what it was
+		}
+		w.check.entry(e)
+		w.next = e.Sequence + 1
+	}
+	return nil
 }
 
 // missing reports the events from the next to the one at a sequence.
