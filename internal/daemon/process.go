@@ -74,6 +74,8 @@ func Serve(ctx context.Context, l net.Listener, e Env, ready func(), parts ...Pa
 	for _, part := range parts {
 		run, err := part.Start(ctx, e)
 		if err != nil {
+			g.Go(func() error { return err }) // ends those that run already, before what they stand on is closed
+			_ = g.Wait()
 			return err
 		}
 		g.Go(func() error { return run(ctx) })
