@@ -60,12 +60,14 @@ type ConsumeOptions struct {
 	Lane     func(Message) string                        // messages of one lane are handled in order, one at a time
 	Handle   func(ctx context.Context, m Message) Result // must be safe to run again for the same message
 	Logger   zerolog.Logger                              //
-	OnActive func(active bool)                           // this process became the active one, or a stand-by; may be nil
+	OnActive func(active bool)                           // this process became the active one (nobody else is), or a stand-by; may be nil
 }
 
 const (
 	defaultLanes    = 16
-	inHandMost      = 1024            // messages in hand, running and queued
+	inHandMost      = 16_384          // messages in hand, running and queued: so many of one lane before the others wait for it
+	inHandBytes     = 32 << 20        // and their size
+	itemOverhead    = 1 << 10         // of each, beside its body
 	pullMessages    = 128             // asked for ahead
 	pullExpiry      = 4 * time.Second // under the pinned TTL: each pull renews the pin
 	pullHeartbeat   = 1 * time.Second // of the server while a pull waits
@@ -74,6 +76,8 @@ const (
 	panicRetryFirst = time.Second     // after a panic of the handler, growing
 	panicRetryMost  = time.Minute
 	eraseRetry      = 5 * time.Second // after a failed secure deletion
+	pinLook         = 5 * time.Second
+	headerPin       = "Nats-Pin-Id" // the server's
 )
 
 // Consume works on a durable consumer's messages until ctx ends, then stops taking messages, gives running handlers 5 s
@@ -104,18 +108,20 @@ func (l *Log) Consume(ctx context.Context, consumer ConsumerName, o ConsumeOptio
 		return fmt.Errorf("consume %s: %w", consumer, readError(err))
 	}
 	config := cons.CachedInfo().Config
+	pinned := config.PriorityPolicy == jetstream.PriorityPolicyPinned
 	active := &activity{on: o.OnActive}
 	work := newLanes(ctx, l, stream, o)
-	beat := config.AckWait / 3
-	heart := make(chan struct{})
-	go func() {
-		defer close(heart)
-		work.heartbeat(beat)
-	}()
-	err = l.pull(ctx, cons, config, work, active)
+	var beside sync.WaitGroup
+	beside.Go(func() { work.heartbeat(config.AckWait / 3) })
+	watching, stopWatching := context.WithCancel(ctx)
+	if pinned {
+		beside.Go(func() { l.watchPin(watching, cons, active) })
+	}
+	err = l.pull(ctx, cons, pinned, work, active)
+	stopWatching()
 	work.drain()
-	<-heart
-	if active.set(false) && config.PriorityPolicy == jetstream.PriorityPolicyPinned {
+	beside.Wait()
+	if hadPin := active.end(); hadPin {
 		l.unpin(ctx, stream, consumer)
 	}
 	if err != nil {
@@ -125,14 +131,14 @@ func (l *Log) Consume(ctx context.Context, consumer ConsumerName, o ConsumeOptio
 }
 
 // pull hands messages to the lanes until ctx ends or the consumer is gone.
-func (l *Log) pull(ctx context.Context, cons jetstream.Consumer, config jetstream.ConsumerConfig, work *lanes, active *activity) error {
+func (l *Log) pull(ctx context.Context, cons jetstream.Consumer, pinned bool, work *lanes, active *activity) error {
 	gone := make(chan error, 1)
 	options := []jetstream.PullConsumeOpt{
 		jetstream.PullMaxMessages(pullMessages), jetstream.PullExpiry(pullExpiry), jetstream.PullHeartbeat(pullHeartbeat),
 		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
 			switch {
 			case errors.Is(err, jetstream.ErrPinIDMismatch):
-				active.set(false)
+				active.lost()
 			case errors.Is(err, jetstream.ErrConsumerDeleted), errors.Is(err, jetstream.ErrBadRequest),
 				errors.Is(err, jetstream.ErrConnectionClosed):
 				select {
@@ -142,15 +148,14 @@ func (l *Log) pull(ctx context.Context, cons jetstream.Consumer, config jetstrea
 			}
 		}),
 	}
-	pinned := config.PriorityPolicy == jetstream.PriorityPolicyPinned
 	if pinned {
 		options = append(options, jetstream.PullPriorityGroup(pinnedGroup))
 	} else {
-		active.set(true)
+		active.holder("")
 	}
 	cc, err := cons.Consume(func(msg jetstream.Msg) {
 		if pinned {
-			active.set(true)
+			active.got(msg.Headers().Get(headerPin))
 		}
 		work.add(msg)
 	}, options...)
@@ -197,21 +202,71 @@ func (l *Log) unpin(ctx context.Context, stream string, consumer ConsumerName) {
 	}
 }
 
-// activity tells changes only.
-type activity struct {
-	mu  sync.Mutex
-	on  func(bool)
-	now bool
+// watchPin looks at who has the pin, until ctx ends. The server gives it with a message and takes it back from a process
+// that went away. While nobody has it, on a quiet system, this process is as good as any.
+func (l *Log) watchPin(ctx context.Context, cons jetstream.Consumer, active *activity) {
+	t := time.NewTicker(pinLook)
+	defer t.Stop()
+	for {
+		if info, err := cons.Info(ctx); err == nil { // else what was known still counts
+			for _, group := range info.PriorityGroups {
+				if group.Group == pinnedGroup {
+					active.holder(group.PinnedClientID)
+				}
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
 }
 
-// set answers what was before.
-func (a *activity) set(active bool) (before bool) {
+// activity knows whether this process is the active one, and tells changes only.
+type activity struct {
+	mu   sync.Mutex
+	on   func(bool)
+	now  bool
+	mine string // our pin, as the last message named it
+}
+
+// got notes that a message came under a pin.
+func (a *activity) got(pin string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	before = a.now
-	a.now = active
-	if before != active && a.on != nil {
-		a.on(active)
+	a.mine = pin
+	a.set(true)
+}
+
+// lost notes that the server refused our pin.
+func (a *activity) lost() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.mine = ""
+	a.set(false)
+}
+
+// holder notes whose pin it is, "" for nobody's.
+func (a *activity) holder(pin string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.set(pin == "" || pin == a.mine)
+}
+
+// end tells whether the pin was ours until now.
+func (a *activity) end() (hadPin bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	hadPin = a.now && a.mine != ""
+	a.set(false)
+	return hadPin
+}
+
+// set expects a.mu.
+func (a *activity) set(now bool) {
+	if a.now != now && a.on != nil {
+		a.on(now)
 	}
-	return before
+	a.now = now
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -144,6 +145,106 @@ func TestLanes(t *testing.T) {
 		}
 	}
 	settled(t, l, "PAYKIT_LOG", eventlog.ConsumerRequests, 0)
+}
+
+// One lane that stands still does not keep the others waiting, however much has gathered in it.
+func TestLongLane(t *testing.T) {
+	t.Parallel()
+	l := eventlogtest.Provisioned(t)
+	j := js(t, l)
+	const held = 3000
+	for i := range held {
+		if _, err := j.PublishAsync(fmt.Sprint("paykit.inbox.stripe.evt_", i, ".held"), []byte("{}")); err != nil {
+			t.Fatal(err)
+		}
+		if i%1000 == 999 {
+			receive(t, j.PublishAsyncComplete(), "the acknowledgements")
+		}
+	}
+	if _, err := l.StoreDelivery(t.Context(), eventlog.Delivery{ProviderID: "stripe", EventID: "evt_free", ProviderCustomerID: "free", Body: []byte("{}")}); err != nil {
+		t.Fatal(err)
+	}
+	release := make(chan struct{})
+	handled := make(chan string, held+1)
+	consume(t, l, eventlog.ConsumerNormalizer, eventlog.ConsumeOptions{
+		Lane: func(m eventlog.Message) string { return m.Subject[strings.LastIndexByte(m.Subject, '.'):] },
+		Handle: func(_ context.Context, m eventlog.Message) eventlog.Result {
+			if strings.HasSuffix(m.Subject, ".held") {
+				<-release
+			}
+			handled <- m.Subject
+			return eventlog.Done()
+		},
+	})
+	if subject := receive(t, handled, "the free lane"); subject != "paykit.inbox.stripe.evt_free.free" {
+		t.Errorf("handled %s", subject)
+	}
+	close(release)
+	for i := range held {
+		if subject, want := receive(t, handled, "the long lane"), fmt.Sprint("paykit.inbox.stripe.evt_", i, ".held"); subject != want {
+			t.Fatalf("handled %s, want %s", subject, want)
+		}
+	}
+}
+
+// What is given back is delivered again at once, and not taken for another delivery of what is in hand.
+func TestRetryAtOnce(t *testing.T) {
+	t.Parallel()
+	l := eventlogtest.Provisioned(t)
+	const messages, tries = 20, 150
+	for i := range messages {
+		createCharge(t, l, fmt.Sprint("c", i), fmt.Sprint("k", i))
+	}
+	done := make(chan uint64, messages)
+	consume(t, l, eventlog.ConsumerRequests, eventlog.ConsumeOptions{Handle: func(_ context.Context, m eventlog.Message) eventlog.Result {
+		if m.Attempt < tries {
+			return eventlog.Retry(0)
+		}
+		done <- m.Sequence
+		return eventlog.Done()
+	}})
+	limit := time.After(eventlog.AckWait - time.Second) // then what was lost comes again
+	for range messages {
+		select {
+		case <-done:
+		case <-limit:
+			t.Fatal("a message that was given back got lost")
+		}
+	}
+}
+
+// A process counts as active while nobody else is, also on a system without work: what only the active one does must
+// not wait for a message.
+func TestActiveWithoutWork(t *testing.T) {
+	t.Parallel()
+	srv := eventlogtest.Start(t)
+	l := eventlogtest.Open(t, srv.Conn(t))
+	handle := func(context.Context, eventlog.Message) eventlog.Result { return eventlog.Done() }
+	first, second := make(chan bool, 10), make(chan bool, 10)
+	consume(t, l, eventlog.ConsumerRequests, eventlog.ConsumeOptions{Handle: handle, OnActive: func(now bool) { first <- now }})
+	if !receive(t, first, "becoming active") {
+		t.Error("not active, and nobody else is")
+	}
+	createCharge(t, l, "a", "k") // now the pin is the first one's
+	settled(t, l, "PAYKIT_LOG", eventlog.ConsumerRequests, 0)
+	other, err := eventlog.Open(t.Context(), srv.Conn(t), eventlog.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := consume(t, other, eventlog.ConsumerRequests, eventlog.ConsumeOptions{Handle: handle, OnActive: func(now bool) { second <- now }})
+	waitFor(t, "the second's pull", func() bool {
+		c, err := js(t, l).Consumer(t.Context(), "PAYKIT_LOG", string(eventlog.ConsumerRequests))
+		return err == nil && c.CachedInfo().NumWaiting > 1
+	})
+	createCharge(t, l, "a", "k2")
+	settled(t, l, "PAYKIT_LOG", eventlog.ConsumerRequests, 0)
+	c.stop()
+	if err := receive(t, c.done, "the end"); err != nil {
+		t.Error(err)
+	}
+	if len(first) != 0 || len(second) != 0 {
+		t.Errorf("%d and %d changes, want none: the first is the active one", len(first), len(second))
+	}
 }
 
 func TestOnlyItsEvents(t *testing.T) {
@@ -425,16 +526,33 @@ func TestConsumeWithoutItsConsumer(t *testing.T) {
 		t.Error("consumed from nowhere")
 	}
 	j := js(t, l)
-	handle := func(context.Context, eventlog.Message) eventlog.Result { return eventlog.Done() }
-	began := make(chan bool, 10)
-	c := consume(t, l, eventlog.ConsumerNormalizer, eventlog.ConsumeOptions{Handle: handle, OnActive: func(now bool) { began <- now }})
+	for i := range 20 {
+		if _, err := l.StoreDelivery(t.Context(), eventlog.Delivery{ProviderID: "stripe", EventID: fmt.Sprint("evt_", i), Body: []byte("{}")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	subscriptions := l.Conn().NumSubscriptions()
+	began, goOn := make(chan struct{}, 20), make(chan struct{})
+	c := consume(t, l, eventlog.ConsumerNormalizer, eventlog.ConsumeOptions{
+		Lane: func(eventlog.Message) string { return "" },
+		Handle: func(context.Context, eventlog.Message) eventlog.Result {
+			began <- struct{}{}
+			<-goOn
+			return eventlog.Done()
+		},
+	})
 	receive(t, began, "the beginning")
 	pulled(t, j, "PAYKIT_INBOX", "normalizer")
 	if err := j.DeleteConsumer(t.Context(), "PAYKIT_INBOX", "normalizer"); err != nil {
 		t.Fatal(err)
 	}
+	waitFor(t, "the end of the subscription", func() bool { return l.Conn().NumSubscriptions() <= subscriptions })
+	close(goOn)
 	if err := receive(t, c.done, "the end"); !errors.Is(err, eventlog.ErrNotProvisioned) {
 		t.Errorf("its consumer went away: %v", err)
+	}
+	if len(began) > 1 { // one, if it was quicker than the end
+		t.Errorf("%d more were begun after the consumer was gone", len(began))
 	}
 	if err := l.Consume(t.Context(), eventlog.ConsumerNormalizer, eventlog.ConsumeOptions{}); !errors.Is(err, eventlog.ErrNotProvisioned) {
 		t.Errorf("no consumer: %v", err)

@@ -17,14 +17,15 @@ type lanes struct {
 	o      ConsumeOptions
 	ctx    context.Context //nolint:containedctx // the handlers' lifetime, which outlasts Consume's own context by the grace
 	cancel context.CancelFunc
-	slots  chan struct{} // one per running handler
-	room   chan struct{} // one per message in hand
-	ended  <-chan struct{}
+	slots  chan struct{}   // one per running handler
+	freed  chan struct{}   // there may be room again
+	ended  <-chan struct{} // no more work is begun
+	end    context.CancelFunc
 	beats  chan struct{} // closed when no more heartbeats are needed
 	wg     sync.WaitGroup
 
 	mu     sync.Mutex
-	over   bool // no more is taken in
+	bytes  int // of what is in hand
 	queues map[string][]*item
 	inHand map[uint64]*item // by stream sequence
 }
@@ -35,14 +36,18 @@ type item struct {
 	m   Message
 }
 
+// size is about what it takes of memory, bytes.
+func (it *item) size() int { return len(it.m.Data) + itemOverhead }
+
 func newLanes(ctx context.Context, l *Log, stream string, o ConsumeOptions) *lanes {
 	if o.Lanes <= 0 {
 		o.Lanes = defaultLanes
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	ending, end := context.WithCancel(ctx)
 	return &lanes{
-		l: l, stream: stream, o: o, ctx: run, cancel: cancel, ended: ctx.Done(),
-		slots: make(chan struct{}, o.Lanes), room: make(chan struct{}, inHandMost), beats: make(chan struct{}),
+		l: l, stream: stream, o: o, ctx: run, cancel: cancel, ended: ending.Done(), end: end,
+		slots: make(chan struct{}, o.Lanes), freed: make(chan struct{}, 1), beats: make(chan struct{}),
 		queues: map[string][]*item{}, inHand: map[uint64]*item{},
 	}
 }
@@ -75,26 +80,52 @@ func (w *lanes) add(msg jetstream.Msg) {
 		return
 	}
 	w.mu.Unlock()
-	select {
-	case <-w.ended:
-		w.handBack(it)
-		return
-	case w.room <- struct{}{}:
-	}
 	key := w.o.Lane(it.m)
+	w.waitForRoom(it)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.over {
-		<-w.room
+	if w.closed() {
 		w.reply(it, nak(msg, 0))
 		return
 	}
 	w.inHand[it.m.Sequence] = it
+	w.bytes += it.size()
 	queue, running := w.queues[key]
 	w.queues[key] = append(queue, it)
 	if !running {
 		w.wg.Go(func() { w.run(key) })
 	}
+}
+
+// waitForRoom returns when the message may be taken in, or no more is. There is one caller at a time.
+func (w *lanes) waitForRoom(it *item) {
+	for {
+		w.mu.Lock()
+		full := len(w.inHand) > 0 && (len(w.inHand) >= inHandMost || w.bytes+it.size() > inHandBytes)
+		w.mu.Unlock()
+		if !full {
+			return
+		}
+		select {
+		case <-w.ended:
+			return
+		case <-w.freed:
+		}
+	}
+}
+
+// release lets go of a message right before it is answered, or what the server sends next would be taken for another
+// delivery of what is in hand. It answers the delivery to reply to.
+func (w *lanes) release(it *item) jetstream.Msg {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.inHand, it.m.Sequence)
+	w.bytes -= it.size()
+	select {
+	case w.freed <- struct{}{}:
+	default:
+	}
+	return it.msg
 }
 
 // run works on one lane until it is empty.
@@ -111,16 +142,10 @@ func (w *lanes) run(key string) {
 		w.queues[key] = queue[1:]
 		w.mu.Unlock()
 		w.work(it)
-		<-w.room
 	}
 }
 
 func (w *lanes) work(it *item) {
-	defer func() {
-		w.mu.Lock()
-		delete(w.inHand, it.m.Sequence)
-		w.mu.Unlock()
-	}()
 	select {
 	case <-w.ended:
 		w.handBack(it)
@@ -147,36 +172,26 @@ func (w *lanes) handle(m Message) (r Result) {
 	return w.o.Handle(w.ctx, m)
 }
 
-func (w *lanes) current(it *item) jetstream.Msg {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return it.msg
-}
-
 // answer tells the server what became of the message.
 func (w *lanes) answer(it *item, r Result) {
-	msg := w.current(it)
-	var err error
-	switch r.verdict {
-	case verdictDone:
-		err = msg.Ack()
-	case verdictRetry:
-		err = nak(msg, r.after)
-	case verdictErase:
+	if r.verdict == verdictErase {
 		// Erased first: an acknowledgement of a work queue removes the message and leaves its bytes in the file. A crash in
 		// between leaves nothing to deliver again.
-		if err = w.l.erase(w.ctx, w.stream, it.m.Sequence); err != nil {
+		if err := w.l.erase(w.ctx, w.stream, it.m.Sequence); err != nil {
 			w.o.Logger.Warn().Err(err).Uint64("stream_seq", it.m.Sequence).Msg("secure deletion failed")
-			err = nak(msg, eraseRetry)
-		} else {
-			err = msg.Ack()
+			r = Retry(eraseRetry)
 		}
 	}
-	w.reply(it, err)
+	msg := w.release(it)
+	if r.verdict == verdictRetry {
+		w.reply(it, nak(msg, r.after))
+		return
+	}
+	w.reply(it, msg.Ack())
 }
 
 // handBack lets another process have the message at once.
-func (w *lanes) handBack(it *item) { w.reply(it, nak(w.current(it), 0)) }
+func (w *lanes) handBack(it *item) { w.reply(it, nak(w.release(it), 0)) }
 
 // reply logs an answer that could not be sent. It leads to another delivery, which handlers are made for.
 func (w *lanes) reply(it *item, err error) {
@@ -220,8 +235,8 @@ func (w *lanes) heartbeat(every time.Duration) {
 func (w *lanes) drain() {
 	defer close(w.beats)
 	defer w.cancel()
-	w.mu.Lock()
-	w.over = true
+	w.mu.Lock() // whoever takes a message in has seen the end, or is waited for
+	w.end()
 	w.mu.Unlock()
 	done := make(chan struct{})
 	go func() {
