@@ -7,3 +7,6 @@ func (l *Log) SetPatience(d time.Duration) { l.patience = d }
 
 // AckWait is the consumers' AckWait.
 const AckWait = ackWait
+
+// SetReplicated has reads done as on a replicated log.
+func (l *Log) SetReplicated() { l.replicated = true }

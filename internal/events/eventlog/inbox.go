@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/paykit-go/paykit/internal/events"
 )
@@ -34,25 +33,32 @@ const (
 // which is then a duplicate.
 func (l *Log) StoreDelivery(ctx context.Context, d Delivery) (stored bool, err error) {
 	subject := l.subject("inbox", events.Token(d.ProviderID), events.Token(d.EventID), events.TokenOrNone(d.ProviderCustomerID))
-	if err := l.connected(ctx); err != nil {
-		return false, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, l.patience)
-	defer cancel()
 	msg := &nats.Msg{Subject: subject, Data: d.Body, Header: nats.Header{}}
 	for k, v := range d.Header {
 		msg.Header.Set(k, v)
 	}
-	stream := l.stream(streamInbox)
-	_, err = l.js.PublishMsg(ctx, msg, jetstream.WithExpectStream(stream),
-		jetstream.WithExpectLastSequenceForSubject(0, subject))
-	if err = writeError(err); err == nil {
-		return true, nil
-	}
+	_, err = l.publish(ctx, l.stream(streamInbox), msg, 0, subject)
+	stored = err == nil
 	if errors.Is(err, ErrConflict) {
-		return false, nil
+		err = l.duplicate(ctx, subject)
 	}
-	return false, fmt.Errorf("store delivery %s of %s: %w", d.EventID, d.ProviderID, err)
+	if err != nil {
+		return false, fmt.Errorf("store delivery %s of %s: %w", d.EventID, d.ProviderID, err)
+	}
+	return stored, nil
+}
+
+// duplicate makes sure that a delivery whose guard was lost is stored: replicated streams refuse it also while another
+// copy is being stored, which may yet fail.
+func (l *Log) duplicate(ctx context.Context, subject string) error {
+	if !l.replicated {
+		return nil
+	}
+	_, err := l.fromLeader(ctx, l.stream(streamInbox), getRequest{Last: subject})
+	if errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("%w: another copy is being stored", ErrUnavailable)
+	}
+	return err
 }
 
 // SweepInbox securely deletes deliveries older than 35 days, oldest first, at most five a second, until ctx ends. Several

@@ -27,14 +27,10 @@ func (l *Log) linkSubject(providerID, objectID string) string {
 	return l.subject("link", events.Token(providerID), events.Token(objectID))
 }
 
-// Link reads where the provider's object leads. It returns [ErrNotFound]. It asks the leader only for what it does not
-// find, since a link never changes.
+// Link reads where the provider's object leads. It returns [ErrNotFound].
 func (l *Log) Link(ctx context.Context, providerID, objectID string) (Link, error) {
 	subject := l.linkSubject(providerID, objectID)
-	m, err := l.direct(ctx, l.stream(streamLinks), getRequest{Last: subject})
-	if errors.Is(err, ErrNotFound) && l.replicated {
-		m, err = l.fromLeader(ctx, l.stream(streamLinks), getRequest{Last: subject})
-	}
+	m, err := l.unchanging(ctx, l.stream(streamLinks), getRequest{Last: subject})
 	if err != nil {
 		return Link{}, fmt.Errorf("link of %s %s: %w", providerID, objectID, err)
 	}

@@ -57,6 +57,15 @@ func (l *Log) direct(ctx context.Context, stream string, r getRequest) (stored, 
 	return decodeDirect(msg)
 }
 
+// unchanging reads one message that, once it is there, stays as it is: the leader is asked only for one that is not found.
+func (l *Log) unchanging(ctx context.Context, stream string, r getRequest) (stored, error) {
+	m, err := l.direct(ctx, stream, r)
+	if errors.Is(err, ErrNotFound) && l.replicated {
+		return l.fromLeader(ctx, stream, r)
+	}
+	return m, err
+}
+
 // fromLeader reads one message from the stream's leader: never stale. It returns [ErrNotFound].
 func (l *Log) fromLeader(ctx context.Context, stream string, r getRequest) (stored, error) {
 	var answer struct {
@@ -153,7 +162,9 @@ const (
 	latestBytes = 32 << 20
 )
 
-// walk reads a stream's messages that match the filter, oldest first, from a sequence, until yield says stop.
+// walk reads a stream's messages that match the filter, oldest first, from a sequence, until yield says stop. It sees
+// every message that was acknowledged before it began: batches may come from a replica that lags behind, so what is
+// behind them is asked of the leader. What a batch shows may be erased already.
 func (l *Log) walk(ctx context.Context, stream, filter string, from uint64, yield func(stored) (bool, error)) error {
 	for {
 		r := getRequest{Sequence: max(from, 1), Next: filter, Batch: batchSize, MaxBytes: batchBytes}
@@ -168,9 +179,27 @@ func (l *Log) walk(ctx context.Context, stream, filter string, from uint64, yiel
 			}
 		}
 		if !more || len(list) == 0 {
-			return nil
+			return l.tail(ctx, stream, filter, from, yield)
 		}
 	}
+}
+
+// tail reads on where the batches of a replicated stream ended.
+func (l *Log) tail(ctx context.Context, stream, filter string, from uint64, yield func(stored) (bool, error)) error {
+	for l.replicated {
+		m, err := l.fromLeader(ctx, stream, getRequest{Sequence: max(from, 1), Next: filter})
+		if errors.Is(err, ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		from = m.Sequence + 1
+		if goOn, err := yield(m); err != nil || !goOn {
+			return err
+		}
+	}
+	return nil
 }
 
 // Load reads an entity's last event: its state. It returns [ErrNotFound] for an entity that does not exist. On a
@@ -200,10 +229,9 @@ func (l *Log) LoadFromLeader(ctx context.Context, entity events.Entity, id strin
 	return m.entry()
 }
 
-// Read reads the event at a sequence. It returns [ErrNotFound] if there is none (on a
-// replicated stream also for a moment after the append).
+// Read reads the event at a sequence. It returns [ErrNotFound] if there is none.
 func (l *Log) Read(ctx context.Context, sequence uint64) (Entry, error) {
-	m, err := l.direct(ctx, l.stream(streamLog), getRequest{Sequence: sequence})
+	m, err := l.unchanging(ctx, l.stream(streamLog), getRequest{Sequence: sequence})
 	if err != nil {
 		return Entry{}, fmt.Errorf("read the event at sequence %d: %w", sequence, err)
 	}
@@ -273,7 +301,9 @@ func (l *Log) Latest(ctx context.Context, entity events.Entity, customerID strin
 		return nil, err
 	}
 	last := map[string]stored{}
+	seen := uint64(0)
 	take := func(m stored) (bool, error) {
+		seen = max(seen, m.Sequence)
 		// The subject's fourth token behind the prefix is the entity's id; each of its events has a subject of its own.
 		if _, id, ok := l.parseSubject(m.Subject); ok && m.Sequence > last[id].Sequence {
 			last[id] = m
@@ -286,6 +316,8 @@ func (l *Log) Latest(ctx context.Context, entity events.Entity, customerID strin
 	}
 	if errors.Is(err, errTooMany) || err == nil && more { // over 1,024 subjects, or too large for one answer
 		err = l.walk(ctx, l.stream(streamLog), subject, 1, take)
+	} else if err == nil {
+		err = l.tail(ctx, l.stream(streamLog), subject, seen+1, take)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("latest %s of %s: %w", entity, customerID, err)

@@ -115,3 +115,12 @@ func Open(tb testing.TB, nc *nats.Conn) *eventlog.Log {
 	}
 	return l
 }
+
+// Divert sends what clients publish on a subject to another one from now on, so that a test can answer in the server's
+// place.
+func (s *Server) Divert(from, to string) {
+	s.tb.Helper()
+	if err := s.server.GlobalAccount().AddMapping(from, to); err != nil {
+		s.tb.Fatalf("divert %s: %v", from, err)
+	}
+}
