@@ -62,10 +62,10 @@ type deliveryBehavior struct {
 }
 
 func (b *deliveryBehavior) complete() error {
-	b.Copies = max(1, b.Copies)
-	if b.Copies > maxCopies {
-		return fmt.Errorf("copies is %d: at most %d", b.Copies, maxCopies)
+	if b.Copies < 0 || b.Copies > maxCopies {
+		return fmt.Errorf("copies is %d: it must be from 1 to %d, or left out", b.Copies, maxCopies)
 	}
+	b.Copies = max(1, b.Copies)
 	b.Delay, b.Window = orDefault(b.Delay, "0s"), orDefault(b.Window, "0s")
 	var err error
 	if b.delay, err = time.ParseDuration(b.Delay); err != nil || b.delay < 0 {

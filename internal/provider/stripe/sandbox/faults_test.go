@@ -226,6 +226,7 @@ func TestControl_refuses(t *testing.T) {
 		{"status out of range", "POST", "/_sandbox/faults", `{"operation":"customers.create","kind":"status","status":200}`, "status is"},
 		{"not JSON", "POST", "/_sandbox/webhooks", `copies=3`, "body"},
 		{"too many copies", "POST", "/_sandbox/webhooks", `{"copies":1000}`, "copies is"},
+		{"copies below none", "POST", "/_sandbox/webhooks", `{"copies":-1}`, "copies is"},
 		{"clock goes back", "POST", "/_sandbox/clock/advance", `{"by":"-1h"}`, "does not go back"},
 		{"no duration", "POST", "/_sandbox/clock/advance", `{}`, "a duration"},
 		{"outcome", "POST", "/_sandbox/3ds/pi_1", `{}`, "complete or fail"},
