@@ -188,7 +188,7 @@ func updateDispute(c *call) (any, *apiError) {
 
 // judge plans the issuer's decision about submitted evidence.
 func (c *call) judge(d *dispute) {
-	verdict := ""
+	var verdict string
 	switch d.Evidence["uncategorized_text"] {
 	case "winning_evidence":
 		verdict = disputeWon

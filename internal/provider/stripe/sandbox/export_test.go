@@ -10,7 +10,7 @@ import (
 )
 
 // KillNow copies the state file to path as it is at this moment, as a kill would leave it, and says how a sandbox that
-// starts on another copy, path.started, differs from this one: in what it knows, in what it shows, in the order of things.
+// starts on another copy differs from this one: in what it knows, in what it shows, in the order of things.
 func (s *Server) KillNow(path string) (difference string, err error) {
 	s.enter()
 	defer s.leave()
@@ -19,7 +19,7 @@ func (s *Server) KillNow(path string) (difference string, err error) {
 		return "", err
 	}
 	for _, file := range []string{path, path + ".started"} {
-		if err := os.WriteFile(file, b, 0o600); err != nil {
+		if err := os.WriteFile(file, b, 0o600); err != nil { //nolint:gosec // G703: the test's own folder
 			return "", err
 		}
 	}
@@ -37,6 +37,19 @@ func (s *Server) KillNow(path string) (difference string, err error) {
 		cmpopts.IgnoreFields(delivery{}, "mixed"),
 		cmpopts.IgnoreFields(intentError{}, "PaymentMethod"), // a copy to be shown
 	), nil
+}
+
+// Rows is everything that the sandbox holds, one row a line.
+func (s *Server) Rows() string {
+	s.enter()
+	defer s.leave()
+	var b []byte
+	for _, t := range s.stores() {
+		for _, id := range t.ids() {
+			b = append(t.appendRow(b, id), '\n')
+		}
+	}
+	return string(b)
 }
 
 // contents is everything that must outlive the process, and how the API shows it.

@@ -115,7 +115,7 @@ func decodeExactly(raw []byte, into any) error {
 	if err := dec.Decode(into); err != nil {
 		return fmt.Errorf("decode %T: %w", into, err)
 	}
-	if _, err := dec.Token(); err != io.EOF { //nolint:errorlint // json returns it bare
+	if _, err := dec.Token(); err != io.EOF {
 		return fmt.Errorf("decode %T: something follows", into)
 	}
 	return nil

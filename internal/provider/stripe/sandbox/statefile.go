@@ -65,8 +65,8 @@ func (r record) append(b []byte) []byte {
 
 // stateFile is a journal: a header, then one line for each step with every object that it changed. A step is one write,
 // made before anyone can see what it did; one that was cut off by the end of the process was seen by nobody and is dropped
-// at the next start. The journal is then written anew with one line for each object. It is not synced: it
-// outlives the process, not the machine's power, which is enough for a stand-in. Guarded by Server.mu, but for failed.
+// at the next start. When much of the journal is past, that start writes it anew with one line for each object. It is not
+// synced: it outlives the process, not the machine's power, which is enough for a stand-in. Guarded by Server.mu, unless said.
 type stateFile struct {
 	f      *os.File
 	touch  touchList
@@ -82,29 +82,48 @@ type stateFile struct {
 // openState loads the state file, or begins one.
 func (s *Server) openState() error {
 	path := s.cfg.StateFile
-	old, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // G304: the operator's own file
 	if err != nil {
 		return err //nolint:wrapcheck // New says what it is about
 	}
-	defer old.Close()
-	if err := lockFile(old); err != nil {
+	s.state = &stateFile{f: f, seed: maphash.MakeSeed()}
+	if err := s.takeOver(path); err != nil {
+		return errors.Join(err, s.state.f.Close())
+	}
+	for _, t := range s.stores() {
+		t.keepIn(&s.state.touch)
+	}
+	return nil
+}
+
+// takeOver loads the open file and makes it one to go on with.
+func (s *Server) takeOver(path string) error {
+	if err := lockFile(s.state.f); err != nil {
 		return err
 	}
-	raw, err := io.ReadAll(old)
+	raw, err := io.ReadAll(s.state.f)
 	if err != nil {
 		return err //nolint:wrapcheck // New says what it is about
 	}
-	if err := s.load(raw); err != nil {
+	whole, worn, err := s.load(raw)
+	if err != nil {
 		// A crash after the rename leaves no state file: the next start makes one, without this warning.
 		aside, moveErr := setAside(path, s.cfg.Now())
 		if moveErr != nil {
 			return moveErr
 		}
 		s.cfg.Logger.Warn().Err(err).Str("aside", aside).Msg("sandbox state put aside, starting empty")
-		s.tables = newTables()
+		s.tables, worn = newTables(), true
 	}
 	s.plan()
-	return s.rewrite(path)
+	if worn {
+		return s.rewrite(path)
+	}
+	if err := s.state.f.Truncate(whole); err != nil {
+		return err //nolint:wrapcheck // New says what it is about
+	}
+	_, err = s.state.f.Seek(whole, io.SeekStart)
+	return err //nolint:wrapcheck // New says what it is about
 }
 
 // setAside renames a file that can't be used, so that someone can look at it, and answers its new path.
@@ -120,46 +139,82 @@ func setAside(path string, now time.Time) (string, error) {
 	return to, os.Rename(path, to)
 }
 
-// load reads a state file into the tables, which are empty. Nothing at all is an empty state.
-func (s *Server) load(raw []byte) error {
+// load reads a state file into the tables, which are empty, and says how many bytes of it are whole steps, and whether it
+// should be written anew: there is nothing yet, most of it is past, or its pages have moved.
+func (s *Server) load(raw []byte) (whole int64, worn bool, err error) {
 	if len(raw) == 0 {
-		return nil
+		return 0, true, nil
 	}
-	head, rest, whole := bytes.Cut(raw, []byte("\n"))
+	head, rest, ended := bytes.Cut(raw, []byte("\n"))
 	var h stateHeader
-	if err := json.Unmarshal(head, &h); err != nil || !whole || h.Format != stateFormat || h.Version != stateVersion {
-		return fmt.Errorf("%w: header", errDamaged)
+	if err := json.Unmarshal(head, &h); err != nil || !ended || h.Format != stateFormat || h.Version != stateVersion {
+		return 0, false, fmt.Errorf("%w: header", errDamaged)
 	}
-	last := map[string]map[string]record{} // by table and id
-	order := map[string][]string{}
-	sum := crc32.ChecksumIEEE(head)
+	last := history{}
+	s.state.sum = crc32.ChecksumIEEE(head)
 	for n := 2; ; n++ {
-		line, more, whole := bytes.Cut(rest, []byte("\n"))
-		if !whole {
+		line, more, ended := bytes.Cut(rest, []byte("\n"))
+		if !ended {
 			break // the end, or a step that was cut off
 		}
-		step, err := readStep(line, &sum)
+		step, err := readStep(line, &s.state.sum)
 		if err != nil {
-			return fmt.Errorf("%w: line %d", err, n)
+			return 0, false, fmt.Errorf("%w: line %d", err, n)
 		}
 		for _, r := range step {
-			r.follow(last, order)
+			last.follow(r)
 		}
 		rest = more
 	}
+	present := 0
 	for _, t := range s.stores() {
-		for _, id := range order[t.name()] {
-			r := last[t.name()][id]
+		was := last[t.name()]
+		if was == nil {
+			continue
+		}
+		for _, id := range was.order {
+			r := was.rows[id]
+			present += len(r.Object) + len(r.Hidden)
 			if err := t.load(id, s.moved(r.Object, h.Base), s.moved(r.Hidden, h.Base)); err != nil {
-				return fmt.Errorf("%w: %w", errDamaged, err)
+				return 0, false, fmt.Errorf("%w: %w", errDamaged, err)
 			}
 		}
 		delete(last, t.name())
 	}
 	if len(last) > 0 {
-		return fmt.Errorf("%w: unknown tables", errDamaged)
+		return 0, false, fmt.Errorf("%w: unknown tables", errDamaged)
 	}
-	return nil
+	return int64(len(raw) - len(rest)), h.Base != s.baseURL || len(raw) > 2*present+maxPast, nil
+}
+
+// maxPast is how much of a state file may be past without being written anew, in bytes, beside as much as is present.
+const maxPast = 64 << 10
+
+// history is the last word of a state file about each object, by table.
+type history map[string]*historyOf
+
+type historyOf struct {
+	rows  map[string]record
+	order []string
+}
+
+// follow takes the next record into account.
+func (h history) follow(r record) {
+	table := r.Put + r.Drop
+	of := h[table]
+	if of == nil {
+		of = &historyOf{rows: map[string]record{}}
+		h[table] = of
+	}
+	if r.Drop != "" {
+		delete(of.rows, r.ID)
+		of.order = slices.DeleteFunc(of.order, func(id string) bool { return id == r.ID })
+		return
+	}
+	if _, known := of.rows[r.ID]; !known {
+		of.order = append(of.order, r.ID)
+	}
+	of.rows[r.ID] = r
 }
 
 // readStep unwraps a line and checks it against the sum of those before it.
@@ -175,25 +230,6 @@ func readStep(line []byte, sum *uint32) ([]record, error) {
 		return nil, errDamaged
 	}
 	return records, nil
-}
-
-// follow takes a record into account: only the last word about an object counts.
-func (r record) follow(last map[string]map[string]record, order map[string][]string) {
-	table := r.Put + r.Drop
-	if last[table] == nil {
-		last[table] = map[string]record{}
-	}
-	_, known := last[table][r.ID]
-	switch {
-	case r.Drop != "":
-		delete(last[table], r.ID)
-		order[table] = slices.DeleteFunc(order[table], func(id string) bool { return id == r.ID })
-	case !known:
-		order[table] = append(order[table], r.ID)
-		fallthrough
-	default:
-		last[table][r.ID] = r
-	}
 }
 
 // moved lets the addresses of hosted pages follow the sandbox to where it listens now.
@@ -233,22 +269,17 @@ func (s *Server) numbered(id string) int64 {
 // rewrite writes the tables into a file of their own, puts it in the place of the old one and goes on with it. A crash
 // before the rename leaves the old file as it was.
 func (s *Server) rewrite(path string) error {
-	f, err := os.OpenFile(path+".new", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := os.OpenFile(path+".new", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600) //nolint:gosec // G304: the operator's own file
 	if err != nil {
 		return err //nolint:wrapcheck // New says what it is about
 	}
-	s.state = &stateFile{f: f, seed: maphash.MakeSeed()}
-	err = s.writeAll()
-	if err == nil {
-		err = os.Rename(path+".new", path)
+	old := s.state.f
+	defer old.Close()
+	s.state.f = f
+	if err := s.writeAll(); err != nil {
+		return err
 	}
-	if err != nil {
-		return errors.Join(err, f.Close())
-	}
-	for _, t := range s.stores() {
-		t.keepIn(&s.state.touch)
-	}
-	return nil
+	return os.Rename(path+".new", path) //nolint:wrapcheck // New says what it is about
 }
 
 func (s *Server) writeAll() error {
@@ -257,7 +288,7 @@ func (s *Server) writeAll() error {
 	}
 	head := snapshot(stateHeader{Format: stateFormat, Version: stateVersion, Base: s.baseURL})
 	s.state.sum = crc32.ChecksumIEEE(head)
-	out := append(head, '\n')
+	out := slices.Concat(head, []byte("\n"))
 	for _, t := range s.stores() {
 		for _, id := range t.ids() {
 			out = s.state.appendStep(out, []touchedRow{{in: t, id: id}})

@@ -21,13 +21,16 @@ type table[T any] struct {
 type row[T any] struct {
 	v       *T
 	touched bool   // in the touchList
-	saved   uint64 // hash of what the state file holds of it, 0: nothing
+	saved   uint64 // hash of what the state file holds of it, 0: nothing, loaded: something
 }
 
 // touchList is what the present step may have changed, in the order in which it came to it. Guarded by Server.mu.
 type touchList struct {
 	rows []touchedRow
 }
+
+// loaded stands for the hash of a row that came from the file: its next change is written without comparing.
+const loaded = 1
 
 type touchedRow struct {
 	in store
@@ -40,6 +43,8 @@ type store interface {
 	ids() []string
 	// appendRecord appends what the state file does not hold yet of the object id, which may be nothing.
 	appendRecord(b []byte, id string, seed maphash.Seed) []byte
+	// appendRow appends the record of the object id as it is, whatever the state file holds.
+	appendRow(b []byte, id string) []byte
 	// load puts back an object, or its later state.
 	load(id string, object, hidden json.RawMessage) error
 	keepIn(*touchList)
@@ -132,20 +137,27 @@ func (t *table[T]) appendRecord(b []byte, id string, seed maphash.Seed) []byte {
 		return b
 	}
 	start := len(b)
-	rec := record{Put: t.kind, ID: id, Object: snapshot(r.v)}
-	if string(rec.Object) == "{}" {
-		rec.Object = nil // nothing of it is shown
-	}
-	if h, ok := any(r.v).(hider); ok {
-		rec.Hidden = snapshot(h.hidden())
-	}
-	b = rec.append(b)
+	b = r.render(b, t.kind, id)
 	sum := maphash.Bytes(seed, b[start:])
 	if sum == r.saved {
 		return b[:start]
 	}
 	r.saved = sum
 	return b
+}
+
+func (t *table[T]) appendRow(b []byte, id string) []byte { return t.rows[id].render(b, t.kind, id) }
+
+// render appends the record of a row as it is.
+func (r *row[T]) render(b []byte, kind, id string) []byte {
+	rec := record{Put: kind, ID: id, Object: snapshot(r.v)}
+	if string(rec.Object) == "{}" {
+		rec.Object = nil // nothing of it is shown
+	}
+	if h, ok := any(r.v).(hider); ok {
+		rec.Hidden = snapshot(h.hidden())
+	}
+	return rec.append(b)
 }
 
 func (t *table[T]) load(id string, object, hidden json.RawMessage) error {
@@ -156,7 +168,7 @@ func (t *table[T]) load(id string, object, hidden json.RawMessage) error {
 		t.order = append(t.order, id)
 	}
 	var fresh T
-	*r.v = fresh
+	*r.v, r.saved = fresh, loaded
 	if len(object) > 0 {
 		if err := decodeExactly(object, r.v); err != nil {
 			return fmt.Errorf("%s %s: %w", t.kind, id, err)
