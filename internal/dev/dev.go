@@ -80,6 +80,14 @@ func Run(ctx context.Context, c Config, ready func(Addresses)) (err error) {
 	}
 	a.WebhookSecret = secrets[0]
 
+	// Before the broker, because the sandbox knows whether another process has the data folder.
+	var sb *Sandbox
+	if c.StripeKey == "" {
+		if sb, err = startSandbox(ctx, c, a); err != nil {
+			return err
+		}
+		defer sb.Close()
+	}
 	ns, err := startNATS(ctx, c.NATSPort, filepath.Join(a.DataDir, "nats"), c.Logger)
 	if err != nil {
 		return err
@@ -91,15 +99,10 @@ func Run(ctx context.Context, c Config, ready func(Addresses)) (err error) {
 	g, gctx := errgroup.WithContext(ctx)
 	sandboxCtx, stopSandbox := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopSandbox()
-	if c.StripeKey == "" {
-		sb, err := startSandbox(ctx, c, a)
-		if err != nil {
-			return err
-		}
+	if sb != nil {
 		a.Sandbox, stripe.Base, stripe.Key = sb.URL, sb.URL, "sk_test_paykit_dev"
 		stripe.Rate = 1000 // nobody else pays for the sandbox
-		sandboxDone := make(chan struct{})
-		g.Go(func() error { defer close(sandboxDone); return sb.Run(sandboxCtx) })
+		g.Go(func() error { return sb.Run(sandboxCtx) })
 	} else if stripe.Base == "" {
 		stripe.Base = "https://api.stripe.com"
 	}

@@ -79,10 +79,16 @@ func NewSandbox(ctx context.Context, c SandboxConfig) (*Sandbox, error) {
 	return &Sandbox{URL: url, srv: srv, l: l}, nil
 }
 
+// Close lets go of the address and of the state file, of a sandbox that Run was not called for, or after it.
+func (s *Sandbox) Close() {
+	_ = s.l.Close() // Run may have closed it
+	s.srv.Close()
+}
+
 // Run serves until ctx ends, or until the sandbox can't keep its state any more.
 func (s *Sandbox) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
-	defer s.srv.Close() // last: until then answers and deliveries are kept
+	defer s.Close() // last: until then answers and deliveries are kept
 	defer cancel()
 	srv := &http.Server{Handler: s.srv, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
 	deliveries := make(chan error, 1)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -134,6 +135,22 @@ func TestDevGoesOn(t *testing.T) {
 			terminated(t, p)
 		})
 	}
+}
+
+// A data folder belongs to one dev: a second one says so, and harms nothing.
+func TestDevOneFolderOneProcess(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "data")
+	p, s := startDev(t, dir)
+	pk := s.client()
+	customerID, methodID := s.saved(pk, "user_123", card4242)
+	second := start(t, nil, "paykit", "dev", "--data-dir", dir, "--nats-port", "0", "--http-port", "0", "--sandbox-port", "0")
+	if status := second.status(15 * time.Second); status != 1 || !strings.Contains(second.out.String(), "in use by another process") {
+		t.Errorf("status %d: %s", status, second.out)
+	}
+	s.charged(pk, customerID, methodID, "march")
+	pk.Close()
+	terminated(t, p)
 }
 
 // terminated ends a program as Ctrl-C does.
