@@ -45,6 +45,7 @@ type Error struct {
 	RequestID   string        // the provider's id of the request, for its support
 	RetryAfter  time.Duration // how long the provider asks to wait, 0 if it does not say
 	NotFound    bool          // the object asked for does not exist
+	Replayed    bool          // the stored answer of an earlier call with this key, which gets no other for a day
 	Err         error         // the cause, already stripped of bodies; may be nil
 }
 
@@ -77,6 +78,13 @@ func ClassOf(err error) Class {
 		return e.Class
 	}
 	return InDoubt
+}
+
+// keyIsSpent tells whether a call's key is worth nothing any more: the provider keeps a server error under it. The earlier
+// call has ended, so asking shows what it did. Source: https://docs.stripe.com/api/idempotent_requests
+func keyIsSpent(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Replayed && e.Class == InDoubt
 }
 
 // NoCustomer tells whether a call failed because the provider's customer does not exist (any more).

@@ -16,7 +16,8 @@ import (
 // API is a provider as the worker sees it: one set of credentials, every call bounded in time.
 //
 // Every write takes an idempotency key that is derived from the request event and is the same on every try, and
-// parameters that are frozen in that event: the provider does the thing at most once while it remembers the key.
+// parameters that are frozen in that event: the provider does the thing at most once while it remembers the key. Another
+// key is only used where the provider keeps a server error under the first ([Error.Replayed]), and never for a refund.
 // Every method fails with an [*Error]; what it does not classify is in doubt. Calls may run at once.
 type API interface {
 	Customers

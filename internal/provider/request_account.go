@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
@@ -44,30 +45,22 @@ func (w *Worker) findAccount(ctx context.Context, customerID, providerID string)
 func (w *Worker) makeAccount(ctx context.Context, r request, p *guardedAPI, id string, before events.ProviderAccount) (events.ProviderAccount, error) {
 	customerID := r.event.CustomerID()
 	owner := events.Owner{Env: w.log.Env(), Customer: customerID}
-	providerCustomerID := ""
-	if w.mayExist(r) {
-		found, err := p.FindCustomer(ctx, owner, r.event.Time.Add(-clockSkew))
-		if err != nil {
-			return events.ProviderAccount{}, err
-		}
-		if found != before.ProviderCustomerID { // the one that was unlinked is not taken again
-			providerCustomerID = found
-		}
+	find := func() (string, bool, error) {
+		found, err := p.FindCustomer(ctx, owner, w.accountSince(r))
+		return found, found != "" && found != before.ProviderCustomerID, err // the one that was unlinked is not taken again
 	}
-	if providerCustomerID == "" {
-		var err error
-		// A crash right after leaves a provider customer that we don't know. The next try has the same key and is
-		// answered with the same one; its delivery would link it too.
-		providerCustomerID, err = p.CreateCustomer(ctx, w.key(id, strconv.Itoa(before.Version+1), "create"), owner)
-		if err != nil {
-			return events.ProviderAccount{}, err
-		}
+	// A crash right after leaves a provider customer that we don't know. The next try has the same key and is answered
+	// with the same one; its delivery would link it too.
+	key := w.key(id, strconv.Itoa(before.Version+1), "create")
+	providerCustomerID, err := create(w, r, key, find, func(key string) (string, error) { return p.CreateCustomer(ctx, key, owner) })
+	if err != nil {
+		return events.ProviderAccount{}, err
 	}
 	if err := w.point("customer_created"); err != nil {
 		return events.ProviderAccount{}, err
 	}
 	// A crash right after leaves a link that proves nothing until the account is linked; the next try finds it there.
-	err := w.log.PutLink(ctx, p.id, providerCustomerID, eventlog.Link{
+	err = w.log.PutLink(ctx, p.id, providerCustomerID, eventlog.Link{
 		Entity: events.EntityCustomer, ID: customerID, CustomerID: customerID,
 	})
 	if taken, ok := errors.AsType[*eventlog.LinkTakenError](err); ok {
@@ -99,6 +92,16 @@ func (w *Worker) makeAccount(ctx context.Context, r request, p *guardedAPI, id s
 	}
 	w.accounts.put(a)
 	return a, nil
+}
+
+// accountSince is from when on the provider's customer can have been made. The key is the account's: any request of the
+// customer's may have sent it before this one.
+func (w *Worker) accountSince(r request) time.Time {
+	since := w.cfg.Now().Add(-2 * lookUpAfter)
+	if r.event.Time.Before(since) {
+		since = r.event.Time
+	}
+	return since.Add(-clockSkew)
 }
 
 // unlink says that the provider no longer has the customer of an account. A crash right after leaves the account

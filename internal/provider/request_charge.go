@@ -24,12 +24,20 @@ func (w *Worker) chargeRequested(ctx context.Context, r request) error {
 	case events.ChargeStatusRequested, events.ChargeStatusProcessing:
 	case events.ChargeStatusRequiresAction, events.ChargeStatusInDoubt:
 		return nil // settling has it
-	case events.ChargeStatusFailed, events.ChargeStatusCanceled, events.ChargeStatusSucceeded:
+	case events.ChargeStatusFailed, events.ChargeStatusCanceled:
+		if r.attempt == 1 || c.ProviderPaymentID != "" {
+			return nil
+		}
+	case events.ChargeStatusSucceeded:
 		return nil
 	}
 	p, err := w.provider(c.ProviderID)
 	if err != nil {
 		return err
+	}
+	if c.Status.Final() {
+		// An earlier try may have made a payment after the charge's end was carried out.
+		return w.cancelOrphan(ctx, r, p, c)
 	}
 	if c.ProviderPaymentID == "" {
 		return w.beginPayment(ctx, r, p, e)
@@ -94,7 +102,7 @@ func (w *Worker) beginPayment(ctx context.Context, r request, p *guardedAPI, e e
 	now := e.Event.Data.Charge
 	if now.ProviderPaymentID != payment.ID {
 		// The charge ended meanwhile, or goes on with another payment: this one must never be paid.
-		_, err := p.CancelPayment(ctx, w.key(c.ID, "cancel", payment.ID), payment.ID, false)
+		_, err := w.cancelAt(ctx, r, p, c, payment.ID, false)
 		return err
 	}
 	if !appended || r.attempt > 1 {
@@ -104,19 +112,17 @@ func (w *Worker) beginPayment(ctx context.Context, r request, p *guardedAPI, e e
 	return w.advance(ctx, r, p, e, payment, method.ProviderMethodID)
 }
 
-// createPayment makes the payment, or finds the one that an earlier try made when that is so long ago that the
-// provider may have forgotten the key.
+// createPayment makes the payment, or finds the one that an earlier try made.
 func (w *Worker) createPayment(ctx context.Context, r request, p *guardedAPI, c *events.Charge, methodID string) (events.Payment, error) {
 	return withAccount(ctx, w, r, p, func(a events.ProviderAccount) (events.Payment, error) {
-		if w.mayExist(r) {
-			found, ok, err := p.FindPayment(ctx, a.ProviderCustomerID, w.chargeOwner(c), w.since(r))
-			if ok || err != nil {
-				return found, err
-			}
+		find := func() (events.Payment, bool, error) {
+			return p.FindPayment(ctx, a.ProviderCustomerID, w.chargeOwner(c), w.since(r))
 		}
-		return p.CreatePayment(ctx, w.createKey(c.ID, a), PaymentRequest{
-			CustomerID: a.ProviderCustomerID, MethodID: methodID, Owner: w.chargeOwner(c),
-			Amount: c.Amount, Currency: c.Currency, Description: c.Description, Metadata: c.Metadata,
+		return create(w, r, w.createKey(c.ID, a), find, func(key string) (events.Payment, error) {
+			return p.CreatePayment(ctx, key, PaymentRequest{
+				CustomerID: a.ProviderCustomerID, MethodID: methodID, Owner: w.chargeOwner(c),
+				Amount: c.Amount, Currency: c.Currency, Description: c.Description, Metadata: c.Metadata,
+			})
 		})
 	})
 }
@@ -178,6 +184,10 @@ func (w *Worker) advance(ctx context.Context, r request, p *guardedAPI, e eventl
 		}
 		payment = confirmed
 	}
+	if ours && payment.Status == events.PaymentRequiresAction && payment.ActionURL == "" && !c.Status.Final() {
+		// The bank wants the buyer, and there is no page to send them to: waiting would be for ever.
+		return w.rejectCharge(ctx, r, c.ID, events.NewFailure(events.FailureAuthenticationRequired, ""))
+	}
 	if err := w.point("payment_settled"); err != nil {
 		return err
 	}
@@ -236,6 +246,9 @@ func (w *Worker) confirm(
 	ctx context.Context, r request, p *guardedAPI, c *events.Charge, how ConfirmRequest, step string,
 ) (payment events.Payment, done bool, err error) {
 	payment, err = p.ConfirmPayment(ctx, w.key(c.ID, step), c.ProviderPaymentID, how)
+	if keyIsSpent(err) {
+		payment, err = w.confirmAgain(ctx, r, p, c, how, step, err)
+	}
 	if err == nil {
 		return payment, false, w.point(step + "_answered")
 	}
@@ -255,6 +268,30 @@ func (w *Worker) confirm(
 	return payment, false, err
 }
 
+// confirmAgain sends a confirm under another key, because the provider keeps a server error under its own. It is the
+// payment that takes money once only, whatever the key; and the earlier confirm has ended, so if the payment still waits
+// for one, this is not a second attempt at the card.
+func (w *Worker) confirmAgain(
+	ctx context.Context, r request, p *guardedAPI, c *events.Charge, how ConfirmRequest, step string, unanswered error,
+) (events.Payment, error) {
+	now, err := p.Payment(ctx, c.ProviderPaymentID)
+	if err != nil {
+		return now, unanswered // it stays in doubt
+	}
+	if !waitsFor(step, c, now) {
+		return now, nil
+	}
+	return p.ConfirmPayment(ctx, r.otherKey(w.key(c.ID, step)), c.ProviderPaymentID, how)
+}
+
+// waitsFor tells whether a payment still waits for this step.
+func waitsFor(step string, c *events.Charge, now events.Payment) bool {
+	if step == stepAuthenticate {
+		return wantsBuyer(c, now)
+	}
+	return now.Status == events.PaymentRequiresConfirmation
+}
+
 // confirmRefused finds out what the refusal of a confirm means: perhaps the payment was confirmed or canceled before, and
 // then how it stands is the answer.
 func (w *Worker) confirmRefused(
@@ -264,9 +301,8 @@ func (w *Worker) confirmRefused(
 	if err != nil {
 		return now, false, lookUpFailed(err)
 	}
-	unmoved := now.Status == events.PaymentRequiresConfirmation || // not confirmed
-		now.Status == events.PaymentRequiresMethod && now.Failure == nil || // not tried
-		step == stepAuthenticate && wantsBuyer(c, now) // not tried with the buyer
+	unmoved := waitsFor(step, c, now) || now.Status == events.PaymentRequiresConfirmation || // not confirmed
+		now.Status == events.PaymentRequiresMethod && now.Failure == nil // not tried
 	if !unmoved {
 		return now, false, nil
 	}
@@ -325,7 +361,7 @@ func (w *Worker) chargeCancelRequested(ctx context.Context, r request) error {
 // paid a moment before. A crash between the two leaves it canceled at the provider only; asking shows it.
 func (w *Worker) cancelPayment(ctx context.Context, r request, p *guardedAPI, e eventlog.Entry, abandoned bool) error {
 	c := e.Event.Data.Charge
-	payment, err := p.CancelPayment(ctx, w.key(c.ID, "cancel", r.id()), c.ProviderPaymentID, abandoned)
+	payment, err := w.cancelAt(ctx, r, p, c, c.ProviderPaymentID, abandoned)
 	if err != nil {
 		return err
 	}
@@ -336,16 +372,34 @@ func (w *Worker) cancelPayment(ctx context.Context, r request, p *guardedAPI, e 
 	return err
 }
 
+// cancelAt cancels a payment at the provider only.
+func (w *Worker) cancelAt(
+	ctx context.Context, r request, p *guardedAPI, c *events.Charge, paymentID string, abandoned bool,
+) (now events.Payment, err error) {
+	err = set(r, w.key(c.ID, "cancel", paymentID, r.id()), func(key string) (err error) {
+		now, err = p.CancelPayment(ctx, key, paymentID, abandoned)
+		return err
+	})
+	return now, err
+}
+
 // cancelUnmade cancels a charge whose payment is not known. A crash right before leaves the charge open; the request
 // comes again. Whoever is making the payment at this moment finds the charge ended when it records it, and cancels it;
 // one that an unanswered try made takes no money, and is canceled when charge.canceled is carried out.
 func (w *Worker) cancelUnmade(ctx context.Context, r request, c *events.Charge) error {
-	_, _, err := w.observePayment(ctx, r, c, events.Payment{Status: events.PaymentCanceled})
-	return err
+	e, _, err := w.observePayment(ctx, r, c, events.Payment{Status: events.PaymentCanceled})
+	if err != nil {
+		return err
+	}
+	if !e.Event.Data.Charge.Status.Final() {
+		return &later{after: jitter(w.retryFirst), reason: "its payment was recorded meanwhile"}
+	}
+	return nil
 }
 
-// cancelOrphan cancels the payment of a charge that does not know it, if there is one.
-func (w *Worker) cancelOrphan(ctx context.Context, p *guardedAPI, c *events.Charge) error {
+// cancelOrphan cancels the payment of a charge that ended without knowing it, if there is one: an unanswered try may have
+// made it, or a worker that was killed before it recorded it.
+func (w *Worker) cancelOrphan(ctx context.Context, r request, p *guardedAPI, c *events.Charge) error {
 	a, err := w.findAccount(ctx, c.CustomerID, c.ProviderID)
 	if err != nil || a.Status != events.AccountLinked {
 		return err
@@ -357,7 +411,7 @@ func (w *Worker) cancelOrphan(ctx context.Context, p *guardedAPI, c *events.Char
 	if err != nil || !ok {
 		return err
 	}
-	_, err = p.CancelPayment(ctx, w.key(c.ID, "cancel", payment.ID), payment.ID, false)
+	_, err = w.cancelAt(ctx, r, p, c, payment.ID, false)
 	return err
 }
 
@@ -388,10 +442,7 @@ func (w *Worker) chargeEnded(ctx context.Context, r request) error {
 	if c.ProviderPaymentID != "" {
 		return w.cancelPayment(ctx, r, p, e, false)
 	}
-	if c.Status == events.ChargeStatusCanceled {
-		return w.cancelOrphan(ctx, p, c)
-	}
-	return nil
+	return w.cancelOrphan(ctx, r, p, c)
 }
 
 // logRefusal logs what the provider refused or did not answer, where the request itself goes on: its failure message is

@@ -76,18 +76,16 @@ func (w *Worker) checkoutRequested(ctx context.Context, r request) error {
 	return nil
 }
 
-// session makes a hosted page for the request's customer, or finds the one that an earlier try made when that is so
-// long ago that the provider may have forgotten the key.
+// session makes a hosted page for the request's customer, or finds the one that an earlier try made.
 func (w *Worker) session(ctx context.Context, r request, p *guardedAPI, s SessionRequest, id string) (events.Session, error) {
 	return withAccount(ctx, w, r, p, func(a events.ProviderAccount) (events.Session, error) {
 		s.CustomerID = a.ProviderCustomerID
-		if w.mayExist(r) {
-			found, ok, err := p.FindSession(ctx, a.ProviderCustomerID, s.Owner, w.since(r))
-			if ok || err != nil {
-				return found, err
-			}
+		find := func() (events.Session, bool, error) {
+			return p.FindSession(ctx, a.ProviderCustomerID, s.Owner, w.since(r))
 		}
-		return p.CreateSession(ctx, w.createKey(id, a), s)
+		return create(w, r, w.createKey(id, a), find, func(key string) (events.Session, error) {
+			return p.CreateSession(ctx, key, s)
+		})
 	})
 }
 
@@ -167,7 +165,11 @@ func (w *Worker) expireUnmade(ctx context.Context, r request, p *guardedAPI, c *
 // expireSession closes a page and takes in how it then stands: it may have been paid a moment before. A crash between
 // the two leaves it closed and the checkout open; the request comes again, and settling asks too.
 func (w *Worker) expireSession(ctx context.Context, r request, p *guardedAPI, sessionID, checkoutID string) error {
-	s, err := p.ExpireSession(ctx, w.key(checkoutID, "expire", r.id()), sessionID)
+	var s events.Session
+	err := set(r, w.key(checkoutID, "expire", r.id()), func(key string) (err error) {
+		s, err = p.ExpireSession(ctx, key, sessionID)
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -71,7 +71,9 @@ func (w *Worker) pushProfile(ctx context.Context, r request, p *guardedAPI, a ev
 		}
 		key := w.key(a.ID, "profile", r.id(), strconv.FormatUint(rev.Sequence, 10))
 		// A crash right after leaves the provider told and the request open: it comes again and is answered from its key.
-		err = p.UpdateCustomer(ctx, key, a.ProviderCustomerID, w.profile(a, rev.Profile))
+		err = set(r, key, func(key string) error {
+			return p.UpdateCustomer(ctx, key, a.ProviderCustomerID, w.profile(a, rev.Profile))
+		})
 		if notFound(err) {
 			return w.unlink(ctx, r, p.id, a.ProviderCustomerID)
 		}

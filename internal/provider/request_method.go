@@ -36,7 +36,9 @@ func (w *Worker) methodDetachRequested(ctx context.Context, r request) error {
 	}
 	// A crash right after leaves it detached at the provider and live here: the request comes again, and the provider
 	// answers that it is detached already.
-	err = p.DetachMethod(ctx, w.key(m.ID, "detach", r.id()), m.ProviderMethodID)
+	err = set(r, w.key(m.ID, "detach", r.id()), func(key string) error {
+		return p.DetachMethod(ctx, key, m.ProviderMethodID)
+	})
 	if err != nil && !notFound(err) {
 		return err
 	}
@@ -70,7 +72,9 @@ func (w *Worker) methodDefaultRequested(ctx context.Context, r request) error {
 	}
 	// A crash right after leaves it the default at the provider only; the request comes again and is answered from its
 	// key.
-	err = p.SetDefaultMethod(ctx, w.key(m.ID, "default", r.id()), a.ProviderCustomerID, m.ProviderMethodID)
+	err = set(r, w.key(m.ID, "default", r.id()), func(key string) error {
+		return p.SetDefaultMethod(ctx, key, a.ProviderCustomerID, m.ProviderMethodID)
+	})
 	switch {
 	case NoCustomer(err):
 		return w.unlink(ctx, r, p.id, a.ProviderCustomerID)
@@ -123,8 +127,9 @@ func (w *Worker) mirrorDefault(ctx context.Context, r request, p *guardedAPI, a 
 	if newest == nil || newest.ID == told {
 		return nil
 	}
-	key := w.key(newest.ID, "mirror", r.id())
-	err = p.SetDefaultMethod(ctx, key, a.ProviderCustomerID, newest.ProviderMethodID)
+	err = set(r, w.key(newest.ID, "mirror", r.id()), func(key string) error {
+		return p.SetDefaultMethod(ctx, key, a.ProviderCustomerID, newest.ProviderMethodID)
+	})
 	if refused(err) {
 		return nil // it is gone, or its own request will say what is wrong
 	}

@@ -25,7 +25,7 @@ func (w *Worker) refundRequested(ctx context.Context, r request) error {
 	if err != nil {
 		return err
 	}
-	if w.mayExist(r) {
+	if w.old(r) {
 		found, err := w.madeRefund(ctx, r, p, c, refund.ID)
 		if found || err != nil {
 			return err
@@ -37,17 +37,21 @@ func (w *Worker) refundRequested(ctx context.Context, r request) error {
 		PaymentID: c.ProviderPaymentID, ChargeID: withoutPayment(c), Amount: refund.Amount, Reason: refund.Reason,
 		Owner: events.Owner{Env: w.log.Env(), Customer: c.CustomerID, Charge: c.ID, Refund: refund.ID},
 	})
-	if refused(err) {
+	if refused(err) || keyIsSpent(err) {
 		// Refused, perhaps because the very refund was made under a key that was forgotten: what is there counts.
 		found, lookErr := w.madeRefund(ctx, r, p, c, refund.ID)
 		if found || lookErr != nil {
 			return lookErr
 		}
+	}
+	if refused(err) {
 		w.logRefusal(r, err)
 		report, err = events.RefundReport{Amount: refund.Amount, Status: events.RefundFailed}, nil
 	}
 	if err != nil {
-		return err // an unanswered call appends nothing: it is repeated with its key
+		// An unanswered call appends nothing: it is repeated with its key, also with a spent one. A call that the provider
+		// completes late, and another under another key, would give the money back twice.
+		return err
 	}
 	if err := w.point("refund_created"); err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -152,12 +153,41 @@ type request struct {
 // id is what idempotency keys of calls that belong to this very request are made from.
 func (r request) id() string { return r.event.ID }
 
-// mayExist tells whether an object is to be looked for before it is made: the provider may have forgotten the key of an
-// earlier try, or its key may be worth nothing. A provider that answered 500 after making the object gives that 500
-// again to every repetition of the key, so one repetition is enough, and then it is asked what it has.
-func (w *Worker) mayExist(r request) bool {
-	const sameKeyTries = 2
-	return r.attempt > sameKeyTries || w.cfg.Now().Sub(r.event.Time) > lookUpAfter
+// otherKey is for one more call where the key itself is spent: see [keyIsSpent].
+func (r request) otherKey(key string) string {
+	return key + ":" + r.id() + ":" + strconv.Itoa(r.attempt)
+}
+
+// old tells whether the provider may have forgotten the keys of an earlier try.
+func (w *Worker) old(r request) bool { return w.cfg.Now().Sub(r.event.Time) > lookUpAfter }
+
+// create makes what takes no money. The key is the same on every try, so a try that was not answered is not made twice.
+// Where the key does not help, because it may be forgotten or is spent, the provider is asked whether it has the object,
+// and only then is it made, under another key if need be. Should the call that spent the key still take effect, the second
+// object is one that nobody knows of and that nothing is paid with.
+func create[T any](w *Worker, r request, key string, find func() (T, bool, error), send func(key string) (T, error)) (T, error) {
+	if w.old(r) {
+		if found, ok, err := find(); ok || err != nil {
+			return found, err
+		}
+	}
+	made, err := send(key)
+	if !keyIsSpent(err) {
+		return made, err
+	}
+	if found, ok, err := find(); ok || err != nil {
+		return found, err
+	}
+	return send(r.otherKey(key))
+}
+
+// set makes a call that brings something into a state, under another key if its own is spent: done twice is done once.
+func set(r request, key string, send func(key string) error) error {
+	err := send(key)
+	if keyIsSpent(err) {
+		return send(r.otherKey(key))
+	}
+	return err
 }
 
 // later asks for another delivery after a while; it is an outcome, not a failure.

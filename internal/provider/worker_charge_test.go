@@ -2,6 +2,7 @@ package provider_test
 
 import (
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
+	"github.com/paykit-go/paykit/internal/provider"
 )
 
 func TestChargeSucceeds(t *testing.T) {
@@ -149,6 +151,7 @@ func TestChargeFaults(t *testing.T) {
 		{"create unanswered, not made", `{"operation":"payment_intents.create","times":2,"kind":"drop"}`, 0, happy},
 		{"create unanswered, made", `{"operation":"payment_intents.create","times":2,"kind":"drop","when":"after"}`, 0, happy},
 		{"create 500 for ever, made", `{"operation":"payment_intents.create","kind":"status","status":500,"when":"after"}`, 0, happy},
+		{"create 500 for ever, not made", `{"operation":"payment_intents.create","kind":"status","stored":true}`, 0, happy},
 		{"create cut off, made", `{"operation":"payment_intents.create","kind":"cut","when":"after"}`, 0, happy},
 		{"429 at confirm", `{"operation":"payment_intents.confirm","times":2,"kind":"status","status":429}`, 0, happy},
 		{"503 at confirm", `{"operation":"payment_intents.confirm","kind":"status","status":503}`, 0, happy},
@@ -156,6 +159,8 @@ func TestChargeFaults(t *testing.T) {
 		{"confirm cut off, paid", `{"operation":"payment_intents.confirm","kind":"cut","when":"after"}`, 0, doubt},
 		{"confirm reset, paid", `{"operation":"payment_intents.confirm","times":2,"kind":"reset","when":"after"}`, 0, doubt},
 		{"confirm 500 for ever, paid", `{"operation":"payment_intents.confirm","kind":"status","status":500,"when":"after"}`, 0, doubt},
+		{"confirm 500 for ever, not paid", `{"operation":"payment_intents.confirm","kind":"status","stored":true}`, 0, doubt},
+		{"confirm 500 for ever, the next key's too", `{"operation":"payment_intents.confirm","times":3,"kind":"status","stored":true}`, 0, doubt},
 		{"confirm unanswered, not paid", `{"operation":"payment_intents.confirm","times":2,"kind":"drop"}`, 0, doubt},
 		{"confirm unanswered, and the first look too", `{"operation":"*","nth":2,"times":4,"kind":"drop","when":"after"}`, 0, doubt},
 		{"connections refused", "", 3, happy},
@@ -372,6 +377,88 @@ func TestChargeEndedWhileItsPaymentIsMade(t *testing.T) {
 	if diff := cmp.Diff([]string{"requested", "canceled"}, w.history(events.EntityCharge, e.Event.Subject)); diff != "" {
 		t.Error("events (-want +got)", diff)
 	}
+}
+
+// The same, by a worker that is killed before it comes to that: the next one finds the payment and cancels it.
+func TestChargeEndedWhileItsPaymentIsMadeByOneThatDies(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		end  events.ChargeInput
+		want events.ChargeStatus
+	}{
+		{"canceled", events.PaymentObserved{Payment: events.Payment{Status: events.PaymentCanceled}}, events.ChargeStatusCanceled},
+		{"failed", events.ChargeRejected{Failure: events.NewFailure(events.FailureCustomerDeleted, "")}, events.ChargeStatusFailed},
+	} {
+		for _, first := range []string{"its end", "its request"} {
+			t.Run(tt.name+", then "+first, func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t)
+				p := w.buyer("pm_card_visa")
+				e := p.charge("")
+				dying := w.worker()
+				dying.StopAt(func(point string) error {
+					if point == "payment_created" {
+						return provider.ErrStopped
+					}
+					return nil
+				})
+				dying.CarryOut(t.Context(), w.message(e, 1))
+				p.updateCharge(e.Event.Subject, tt.end)
+				next := w.message(e, 2)
+				if first == "its end" {
+					ended, err := w.log.LoadFromLeader(t.Context(), events.EntityCharge, e.Event.Subject)
+					if err != nil {
+						t.Fatal(err)
+					}
+					next = w.message(ended, 1)
+				}
+				if got := w.worker().CarryOut(t.Context(), next); got != eventlog.Done() {
+					t.Fatalf("%+v\n%s", got, w.logs)
+				}
+				if got := w.payments(e.Event.Subject); len(got) != 1 || got[0].Status != "canceled" {
+					t.Errorf("ledger is %+v; want the payment canceled", got)
+				}
+				if c := w.state(events.EntityCharge, e.Event.Subject).Data.Charge; c.Status != tt.want {
+					t.Errorf("the charge is %s", c.Status)
+				}
+			})
+		}
+	}
+}
+
+// A charge that ended before anything was made: the request that comes again makes nothing.
+func TestChargeEndedBeforeItsPaymentIsMade(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.buyer("pm_card_visa")
+	e := p.charge("")
+	p.updateCharge(e.Event.Subject, events.PaymentObserved{Payment: events.Payment{Status: events.PaymentCanceled}})
+	for attempt := 1; attempt <= 2; attempt++ {
+		if got := w.worker().CarryOut(t.Context(), w.message(e, attempt)); got != eventlog.Done() {
+			t.Errorf("%+v\n%s", got, w.logs)
+		}
+	}
+	if got := w.payments(e.Event.Subject); len(got) != 0 {
+		t.Errorf("ledger is %+v", got)
+	}
+}
+
+// A payment that wants the buyer and has no page for it ends; nobody could ever act on it.
+func TestChargeThatWantsTheBuyerWithoutAPage(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.buyer("pm_card_authenticationRequired")
+	e := p.charge("")
+	w.runUntil("payment_recorded")
+	pi := w.state(events.EntityCharge, e.Event.Subject).Data.Charge.ProviderPaymentID
+	w.post("/v1/payment_intents/"+pi+"/confirm", url.Values{"payment_method": {p.pm}}, nil)
+	w.start()
+	c := w.untilCharge(e.Event.Subject, events.ChargeStatusFailed)
+	if c.Failure == nil || c.Failure.Code != events.FailureAuthenticationRequired {
+		t.Errorf("failure is %+v", c.Failure)
+	}
+	w.eventually("the payment is canceled", func() bool { return w.payments(c.ID)[0].Status == "canceled" })
 }
 
 // The provider's customer was deleted behind our back: its methods went with it, and a new one is made.

@@ -44,6 +44,7 @@ type world struct {
 	metrics *prometheus.Registry
 	changed chan struct{}
 	n       atomic.Int64
+	meddle  atomic.Pointer[func(r *http.Request)] // sees each call to the sandbox's API before it is made
 
 	mu    sync.Mutex
 	calls []string // guarded by mu: "POST /v1/payment_intents key"
@@ -65,6 +66,9 @@ func newWorld(t *testing.T, change ...func(*server.Options)) *world {
 			w.mu.Lock()
 			w.calls = append(w.calls, strings.TrimSpace(r.Method+" "+r.URL.Path+" "+r.Header.Get("Idempotency-Key")))
 			w.mu.Unlock()
+			if f := w.meddle.Load(); f != nil {
+				(*f)(r)
+			}
 		}
 		box.ServeHTTP(rw, r)
 	}))
@@ -273,6 +277,8 @@ type person struct {
 	cus  string // the provider's customer
 	pm   string // the provider's method
 	meth string
+
+	charged string // a charge that a test came back to
 }
 
 // person makes a customer that no provider knows yet.

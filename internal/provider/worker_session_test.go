@@ -180,31 +180,6 @@ func TestCheckoutRejected(t *testing.T) {
 	})
 }
 
-// A 500 that came after the object was made is stored under the key and given again for ever: what was made is found.
-func TestStored500(t *testing.T) {
-	t.Parallel()
-	for _, operation := range []string{"customers.create", "checkout_sessions.create"} {
-		t.Run(operation, func(t *testing.T) {
-			t.Parallel()
-			w := newWorld(t)
-			p := w.person()
-			w.fault(`{"operation":"` + operation + `","kind":"status","status":500,"when":"after"}`)
-			w.start()
-			c := w.until(events.EntityCheckout, p.checkout().Event.Subject, checkoutIs(events.StateCreated)).Data.Checkout
-			var sessions struct{ Data []struct{ ID string } }
-			w.get("/v1/checkout/sessions", &sessions)
-			if len(sessions.Data) != 1 || sessions.Data[0].ID != c.ProviderSessionID {
-				t.Errorf("sessions %+v, the checkout has %s", sessions, c.ProviderSessionID)
-			}
-			var customers struct{ Data []struct{ ID string } }
-			w.get("/v1/customers", &customers)
-			if len(customers.Data) != 1 {
-				t.Errorf("customers %+v", customers)
-			}
-		})
-	}
-}
-
 func TestCheckoutOfAVanishedCustomer(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

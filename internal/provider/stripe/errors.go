@@ -85,7 +85,7 @@ func classify(operation string, write bool, err error, w *watch) *provider.Error
 	if own, ok := errors.AsType[*provider.Error](err); ok {
 		return own
 	}
-	e := &provider.Error{Operation: operation, Status: w.status, RequestID: w.requestID(), RetryAfter: retryAfter(w.header)}
+	e := &provider.Error{Operation: operation, Status: w.status, RequestID: w.requestID(), RetryAfter: retryAfter(w.header), Replayed: w.replayed()}
 	answer, ok := errors.AsType[*stripego.Error](err)
 	if !ok {
 		e.Err = cause(err, w)
