@@ -145,7 +145,7 @@ func TestDevOneFolderOneProcess(t *testing.T) {
 	pk := s.client()
 	customerID, methodID := s.saved(pk, "user_123", card4242)
 	second := start(t, nil, "paykit", "dev", "--data-dir", dir, "--nats-port", "0", "--http-port", "0", "--sandbox-port", "0")
-	if status := second.status(15 * time.Second); status != 1 || !strings.Contains(second.out.String(), "in use by another process") {
+	if status := second.status(15 * time.Second); status != 1 || !strings.Contains(second.out.String(), "sandbox.jsonl: in use by another process") {
 		t.Errorf("status %d: %s", status, second.out)
 	}
 	s.charged(pk, customerID, methodID, "march")
