@@ -71,6 +71,7 @@ const (
 	pullMessages    = 128             // asked for ahead
 	pullExpiry      = 4 * time.Second // under the pinned TTL: each pull renews the pin
 	pullHeartbeat   = 1 * time.Second // of the server while a pull waits
+	pullAgain       = 200 * time.Millisecond
 	drainGrace      = 5 * time.Second // for running handlers at the end
 	drainCut        = time.Second     // for handlers whose context was cancelled
 	panicRetryFirst = time.Second     // after a panic of the handler, growing
@@ -117,7 +118,18 @@ func (l *Log) Consume(ctx context.Context, consumer ConsumerName, o ConsumeOptio
 	if pinned {
 		beside.Go(func() { l.watchPin(watching, cons, active) })
 	}
-	err = l.pull(ctx, cons, pinned, work, active)
+	strays := newStrays(l, stream, work)
+	if consumer == ConsumerCommands {
+		beside.Go(func() { strays.run(watching) })
+	}
+	for {
+		err = l.pull(ctx, cons, pinned, work, active)
+		if err == nil || !l.again(ctx, cons, err) {
+			break
+		}
+		o.Logger.Warn().Err(err).Str("consumer", string(consumer)).Msg("consuming interrupted")
+		strays.look()
+	}
 	stopWatching()
 	work.drain()
 	beside.Wait()
@@ -179,13 +191,32 @@ func (l *Log) pull(ctx context.Context, cons jetstream.Consumer, pinned bool, wo
 		return nil
 	}
 	select {
-	case err = <-gone:
+	case err := <-gone:
 		if errors.Is(err, jetstream.ErrConsumerDeleted) {
 			return fmt.Errorf("%w: %w", ErrNotProvisioned, err)
 		}
 		return readError(err)
 	default:
 		return fmt.Errorf("%w: the subscription was closed", ErrUnavailable)
+	}
+}
+
+// again tells, after a moment, whether pulling goes on after it ended with err: not if the consumer or the connection is
+// gone.
+func (l *Log) again(ctx context.Context, cons jetstream.Consumer, err error) bool {
+	if errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, jetstream.ErrConnectionClosed) {
+		return false
+	}
+	if _, err := cons.Info(ctx); errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
+		return false
+	}
+	t := time.NewTimer(pullAgain)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return !l.nc.IsClosed()
 	}
 }
 

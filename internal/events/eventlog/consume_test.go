@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/paykit-go/paykit/internal/events"
@@ -580,4 +581,57 @@ func pulled(t *testing.T, j jetstream.JetStream, stream, consumer string) {
 			t.Fatal("nobody pulls")
 		}
 	}
+}
+
+// A command without a body, with headers that the client library takes for a word of the server's, stops nobody: it is
+// handled as any other, and so are those around it.
+func TestCommandsThatLookLikeTheServersWords(t *testing.T) {
+	t.Parallel()
+	headers := []nats.Header{
+		{"Status": {"400"}}, {"Status": {"409"}, "Description": {"Consumer Deleted"}}, {"Status": {"100"}}, {"Status": {"404"}},
+		{"Status": {"408"}, "Nats-Pending-Messages": {"x"}}, {"Status": {"503"}}, {"Status": {"423"}}, {"Nats-Sequence": {"1"}, "Status": {"204"}},
+	}
+	l := eventlogtest.Provisioned(t)
+	send := func(msg *nats.Msg) {
+		t.Helper()
+		msg.Subject = "paykit.cmd.customer.sync"
+		if _, err := l.Conn().RequestMsg(msg, soon); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send(&nats.Msg{Data: []byte("first")})
+	for _, h := range headers[:4] {
+		h.Set("Paykit-Idempotency-Key", "k")
+		send(&nats.Msg{Header: h})
+	}
+	handled := make(chan eventlog.Message, 100)
+	consume(t, l, eventlog.ConsumerCommands, eventlog.ConsumeOptions{
+		Lane: func(eventlog.Message) string { return "" },
+		Handle: func(_ context.Context, m eventlog.Message) eventlog.Result {
+			handled <- m
+			return eventlog.Erase()
+		},
+	})
+	seen := map[uint64]bool{}
+	until := func(n int) {
+		t.Helper()
+		for len(seen) < n {
+			m := receive(t, handled, "a command")
+			seen[m.Sequence] = true
+			if len(m.Data) == 0 && (m.Subject != "paykit.cmd.customer.sync" || m.Header.Get("Paykit-Idempotency-Key") != "k") {
+				t.Errorf("%+v", m)
+			}
+		}
+	}
+	until(5)
+	settled(t, l, "PAYKIT_COMMANDS", eventlog.ConsumerCommands, 0)
+	send(&nats.Msg{Data: []byte("between")})
+	until(6)
+	for _, h := range headers[4:] { // the first of these ends the subscription
+		h.Set("Paykit-Idempotency-Key", "k")
+		send(&nats.Msg{Header: h})
+	}
+	send(&nats.Msg{Data: []byte("last")})
+	until(11)
+	settled(t, l, "PAYKIT_COMMANDS", eventlog.ConsumerCommands, 0)
 }

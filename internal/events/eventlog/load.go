@@ -2,7 +2,6 @@ package eventlog
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,6 +21,7 @@ type stored struct {
 	Subject  string
 	Sequence uint64
 	Data     []byte
+	Header   nats.Header // as the leader gives it; of a direct get it is nil
 	Time     time.Time
 }
 
@@ -72,19 +72,24 @@ func (l *Log) fromLeader(ctx context.Context, stream string, r getRequest) (stor
 		Message struct {
 			Subject  string    `json:"subject"`
 			Sequence uint64    `json:"seq"`
-			Data     string    `json:"data"`
+			Data     []byte    `json:"data"`
+			Header   []byte    `json:"hdrs"`
 			Time     time.Time `json:"time"`
 		} `json:"message"`
 	}
 	if err := l.ask(ctx, "$JS.API.STREAM.MSG.GET."+stream, r, &answer); err != nil {
 		return stored{}, err
 	}
-	data, err := base64.StdEncoding.DecodeString(answer.Message.Data)
-	if err != nil {
-		return stored{}, fmt.Errorf("message %d of %s: %w", answer.Message.Sequence, stream, err)
+	m := stored{
+		Subject: answer.Message.Subject, Sequence: answer.Message.Sequence, Data: answer.Message.Data, Time: answer.Message.Time,
 	}
-	m := answer.Message
-	return stored{Subject: m.Subject, Sequence: m.Sequence, Data: data, Time: m.Time}, nil
+	if len(answer.Message.Header) > 0 {
+		var err error
+		if m.Header, err = nats.DecodeHeadersMsg(answer.Message.Header); err != nil {
+			return stored{}, fmt.Errorf("message %d of %s: %w", m.Sequence, stream, err)
+		}
+	}
+	return m, nil
 }
 
 // errEndOfBatch marks the message behind the last of a batch; errTooMany, that there are more than one answer may hold.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"strconv"
 	"strings"
 
 	"github.com/nats-io/nats.go"
@@ -254,9 +253,10 @@ func (p *provisioner) consumer(ctx context.Context, want consumerConfig) error {
 	return nil
 }
 
-// rebuildLinks walks the LOG and puts back the links that are missing. How far the last run came stands in the metadata
-// of LINKS, so that a large log is not read at every start; a LINKS made anew, or restored from a backup, says less or
-// nothing. A crash in the middle leaves the mark where it was, and the next run begins there.
+// rebuildLinks walks the LOG and puts back the links that are missing. How far the last run came, and how many links
+// there were then, stands in the metadata of LINKS, so that a large log is not read at every start; a LINKS made anew, or
+// restored from a backup, says less or nothing, and one that lost links (they are never deleted) has fewer. A crash in the
+// middle leaves the mark where it was, and the next run begins there.
 func (p *provisioner) rebuildLinks(ctx context.Context, l *Log) (int, error) {
 	info, err := streamInfo(ctx, p.js, l.stream(streamLinks))
 	if err != nil {
@@ -266,26 +266,39 @@ func (p *provisioner) rebuildLinks(ctx context.Context, l *Log) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	mark, err := strconv.ParseUint(info.Config.Metadata[metadataLinks], 10, 64)
-	if err != nil || mark > state.LastSequence {
-		mark = 0
-	}
+	mark := linksMark(info, state.LastSequence)
 	n := 0
+	seen := map[string]struct{}{} // of the links at hand: a charge's events are seldom far apart
 	for _, entity := range []events.Entity{events.EntityProviderAccount, events.EntityCharge} {
 		err := l.walk(ctx, l.stream(streamLog), l.subject("log", string(entity), "*", "*", "*"), mark+1, func(m stored) (bool, error) {
 			e, err := m.entry()
 			if err != nil {
 				return false, err
 			}
-			put, err := l.putLinkOf(ctx, e.Event)
-			if put {
-				n++
+			provider, object, k := linkOf(e.Event)
+			name := provider + " " + object
+			if _, done := seen[name]; done || provider == "" || object == "" {
+				return true, nil
 			}
-			return err == nil, err
+			if len(seen) >= seenLinks {
+				clear(seen)
+			}
+			seen[name] = struct{}{}
+			if _, err := l.Link(ctx, provider, object); !errors.Is(err, ErrNotFound) {
+				return err == nil, err
+			}
+			if err := l.PutLink(ctx, provider, object, k); err != nil {
+				return false, err
+			}
+			n++
+			return true, nil
 		})
 		if err != nil {
 			return n, err
 		}
+	}
+	if info, err = streamInfo(ctx, p.js, l.stream(streamLinks)); err != nil {
+		return n, err
 	}
 	if mark == state.LastSequence {
 		return n, nil
@@ -295,35 +308,41 @@ func (p *provisioner) rebuildLinks(ctx context.Context, l *Log) (int, error) {
 	if config.Metadata == nil {
 		config.Metadata = map[string]string{}
 	}
-	config.Metadata[metadataLinks] = strconv.FormatUint(state.LastSequence, 10)
+	config.Metadata[metadataLinks] = fmt.Sprintf(linksMarkFormat, state.LastSequence, info.State.Msgs)
 	_, err = p.js.UpdateStream(ctx, config)
 	return n, readError(err)
 }
 
-// putLinkOf puts the link that an event implies, if it is missing: provider customer to customer, payment (else charge)
-// to charge.
-func (l *Log) putLinkOf(ctx context.Context, ev *events.Event) (put bool, err error) {
-	var provider, object string
-	var k Link
+// seenLinks bounds what a rebuild remembers.
+const seenLinks = 100_000
+
+// linksMarkFormat is a sequence of the LOG and the number of links at that time.
+const linksMarkFormat = "%d with %d links"
+
+// linksMark tells up to where the LOG's links are all there, 0 if that is not known.
+func linksMark(info *jetstream.StreamInfo, last uint64) uint64 {
+	var mark, links uint64
+	_, err := fmt.Sscanf(info.Config.Metadata[metadataLinks], linksMarkFormat, &mark, &links)
+	if err != nil || mark > last || info.State.Msgs < links {
+		return 0
+	}
+	return mark
+}
+
+// linkOf is the link that an event implies: provider customer to customer, payment (else charge) to charge. provider or
+// object is "" if it implies none.
+func linkOf(ev *events.Event) (provider, object string, k Link) {
 	switch {
 	case ev.Type == events.ProviderAccountLinked:
 		s := ev.Data.ProviderAccount
-		provider, object = s.ProviderID, s.ProviderCustomerID
-		k = Link{Entity: events.EntityCustomer, ID: s.CustomerID, CustomerID: s.CustomerID}
+		return s.ProviderID, s.ProviderCustomerID, Link{Entity: events.EntityCustomer, ID: s.CustomerID, CustomerID: s.CustomerID}
 	case ev.Data.Charge != nil:
 		s := ev.Data.Charge
-		provider, object = s.ProviderID, s.ProviderPaymentID
+		object = s.ProviderPaymentID
 		if object == "" {
 			object = s.ProviderChargeID
 		}
-		k = Link{Entity: events.EntityCharge, ID: s.ID, CustomerID: s.CustomerID}
+		return s.ProviderID, object, Link{Entity: events.EntityCharge, ID: s.ID, CustomerID: s.CustomerID}
 	}
-	if provider == "" || object == "" {
-		return false, nil
-	}
-	if _, err := l.Link(ctx, provider, object); !errors.Is(err, ErrNotFound) {
-		return false, err
-	}
-	err = l.PutLink(ctx, provider, object, k)
-	return err == nil, err
+	return "", "", Link{}
 }

@@ -340,7 +340,9 @@ func TestWeakenedConsumers(t *testing.T) {
 		"long ack wait":  {"PAYKIT_LOG", "requests", "ack_wait", func(c *jetstream.ConsumerConfig) { c.AckWait = time.Minute }},
 		"gives up":       {"PAYKIT_LOG", "settling", "max_deliver", func(c *jetstream.ConsumerConfig) { c.MaxDeliver = 5 }},
 		"few pending":    {"PAYKIT_INBOX", "normalizer", "max_ack_pending", func(c *jetstream.ConsumerConfig) { c.MaxAckPending = 10 }},
-		"headers only":   {"PAYKIT_COMMANDS", "commands", "headers_only", func(c *jetstream.ConsumerConfig) { c.HeadersOnly = true }},
+		"small pulls":  {"PAYKIT_LOG", "requests", "max_batch", func(c *jetstream.ConsumerConfig) { c.MaxRequestBatch = 1 }},
+		"short pulls":  {"PAYKIT_INBOX", "normalizer", "max_expires", func(c *jetstream.ConsumerConfig) { c.MaxRequestExpires = time.Second }},
+		"headers only": {"PAYKIT_COMMANDS", "commands", "headers_only", func(c *jetstream.ConsumerConfig) { c.HeadersOnly = true }},
 		"not pinned": {"PAYKIT_LOG", "requests", "priority_policy", func(c *jetstream.ConsumerConfig) {
 			c.PriorityPolicy, c.PriorityGroups, c.PinnedTTL = jetstream.PriorityPolicyNone, nil, 0
 		}},
@@ -422,6 +424,25 @@ func TestLinksAreRebuiltFromTheLog(t *testing.T) {
 		})
 	}
 	createCharge(t, l, "a", "without a payment yet")
+	if r, err := eventlog.Provision(t.Context(), nc, eventlog.Config{}); err != nil || r.Links != 3 {
+		t.Fatalf("those that were never there: %+v, %v", r, err)
+	}
+	links, err := js(t, l).Stream(t.Context(), "PAYKIT_LINKS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := links.DeleteMsg(t.Context(), 2); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := eventlog.Provision(t.Context(), nc, eventlog.Config{}); err != nil || r.Links != 1 {
+		t.Errorf("one that was lost: %+v, %v", r, err)
+	}
+	if err := links.Purge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := eventlog.Provision(t.Context(), nc, eventlog.Config{}); err != nil || r.Links != 3 {
+		t.Errorf("all that were purged: %+v, %v", r, err)
+	}
 	if err := js(t, l).DeleteStream(t.Context(), "PAYKIT_LINKS"); err != nil {
 		t.Fatal(err)
 	}
