@@ -1,6 +1,7 @@
 package verify_test
 
 import (
+	"strconv"
 	"strings"
 	"time"
 
@@ -219,6 +220,11 @@ func refunds() []row {
 		{"refund went back", charge(func(c *events.Charge) { c.Refunds[0].Status, c.AmountRefunded = events.RefundPending, 0 }), []string{"status went back to pending"}},
 		{"refund's status", charge(func(c *events.Charge) { c.Refunds[0].Status, c.AmountRefunded = "done", 0 }), []string{`no status "done"`, "went back to done"}},
 		{"refund twice", charge(func(c *events.Charge) { c.Refunds, c.AmountRefunded = append(c.Refunds, c.Refunds[0]), 1800 }), []string{"is there twice", "is also of another"}},
+		{"too many refunds", charge(func(c *events.Charge) {
+			for i := range events.MaxRefunds {
+				c.Refunds = append(c.Refunds, events.Refund{ID: events.RefundID(c.ID, strconv.Itoa(i)), Amount: 1, Status: events.RefundFailed})
+			}
+		}), []string{"101 refunds, at most 100"}},
 		{"refund of nothing", second(events.ChargeRefundRequested, events.Refund{Status: events.RefundRequested, CommandDigest: "sha256:ee"}), []string{"amount is 0"}},
 		{"too much asked for", second(events.ChargeRefundRequested, events.Refund{Amount: 4001, Status: events.RefundRequested, CommandDigest: "sha256:ee"}), []string{"refunds of 4901 on a charge of 4900"}},
 		{"the provider's word", second(events.ChargeUpdated, events.Refund{Amount: 4001, Status: events.RefundPending, ProviderRefundID: "re_word"}), nil},
@@ -282,6 +288,18 @@ func others() []row {
 			s.plant(id, events.SetupCompleted, func(e *events.Event) { e.Data.Setup.Status = events.StateCompleted })
 			s.plant(id, events.SetupFailed, func(e *events.Event) { e.Data.Setup.Status = events.StateFailed })
 		}, []string{"completed with the payment method", "status went back from completed to failed"}},
+		{"setup's page", func(s *story) {
+			id := events.SetupID(s.name)
+			s.keep(events.DecideSetup(nil, events.CreateSetup{ID: id, ProviderID: provider, ReturnURL: "https://app.example.com", CommandDigest: "sha256:dd"}, s.cause()))
+			s.plant(id, events.SetupExpired, func(e *events.Event) {
+				e.Data.Setup.Status, e.Data.Setup.URL = events.StateExpired, "https://pay.example.com"
+			})
+		}, []string{"url is still there"}},
+		{"account of another id", func(s *story) {
+			e, err := events.DecideProviderAccount(nil, events.LinkAccount{ProviderID: provider, ProviderCustomerID: "cus_" + s.name}, s.cause())
+			e.Data.ProviderAccount.ProviderID = "other"
+			s.keep(e, err)
+		}, []string{"not the one of its customer's account"}},
 		{"detached comes back", func(s *story) {
 			s.method(events.MethodGone{})
 			s.plant(s.methodID(), events.PaymentMethodUpdated, func(e *events.Event) { e.Data.PaymentMethod.DetachedAt = nil })
