@@ -64,7 +64,7 @@ func (p Worker) Start(_ context.Context, e Env) (func(context.Context) error, er
 		Logger: e.Logger, Rate: p.Stripe.Rate, Registerer: e.HTTP.Metrics,
 		Webhooks: map[string]provider.Webhooks{stripeID: &stripe.Webhooks{}}, // without secrets: it reads, and verifies nothing
 	})
-	e.HTTP.Check(Check{Name: "provider", Ready: worker.Ready})
+	e.HTTP.Check(Check{Name: "provider", Ready: worker.Ready}, Check{Name: "backlog", Ready: worker.KeepsUp})
 	return worker.Run, nil
 }
 

@@ -38,6 +38,19 @@ func (w *Worker) LookAfter(doubt, other, retry time.Duration) {
 	w.doubtLook, w.firstLook, w.retryFirst = doubt, other, retry
 }
 
+// TryFor bounds each try. Call it before any.
+func (w *Worker) TryFor(d time.Duration) { w.tryMost = d }
+
+// WatchBacklogEvery makes looks at the backlog frequent. Call it before Run.
+func (w *Worker) WatchBacklogEvery(d time.Duration) {
+	for _, b := range w.backlogs {
+		b.every = d
+	}
+}
+
+// LookFailed is what a look that failed leads to.
+func LookFailed(err error, wait time.Duration) error { return lookFailed(err, wait) }
+
 // CarryOut handles one delivery of the requests' consumer, as Run does.
 func (w *Worker) CarryOut(ctx context.Context, m eventlog.Message) eventlog.Result {
 	return w.handleRequest(ctx, m)

@@ -76,17 +76,24 @@ func (g *guardedAPI) ready() error {
 	return fmt.Errorf("provider %s refuses our credentials: %w", g.id, g.blocked)
 }
 
+// errHalted says that a call was not made because the credentials are known to be refused.
+var errHalted = errors.New("not sent: the provider refuses our credentials")
+
 // halted is the answer to a call while the credentials are known to be refused. One call in a while goes through, to
 // see whether they are accepted again.
 func (g *guardedAPI) halted(operation string) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.blocked == nil || !g.now().Before(g.until) {
+	if g.blocked == nil {
+		return nil
+	}
+	left := g.until.Sub(g.now())
+	if left <= 0 {
+		g.until = g.now().Add(blockedFor) // this one; those behind it wait for what it finds out
 		return nil
 	}
 	return &Error{
-		Class: Blocked, Operation: operation, Code: g.blocked.Code, Status: g.blocked.Status,
-		RetryAfter: g.until.Sub(g.now()),
+		Class: Blocked, Operation: operation, Code: g.blocked.Code, Status: g.blocked.Status, RetryAfter: left, Err: errHalted,
 	}
 }
 

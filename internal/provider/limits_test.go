@@ -2,6 +2,7 @@ package provider_test
 
 import (
 	"errors"
+	"net/http"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -140,5 +141,31 @@ func TestRefusedCredentials(t *testing.T) {
 		if got := api.Ready() == nil; got != want.ready {
 			t.Errorf("call %d: ready %v, want %v", i, got, want.ready)
 		}
+	}
+}
+
+// Of many calls at the end of the rest one goes through; the others wait for what it finds out.
+func TestRefusedCredentialsAreTriedByOneCall(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var offset atomic.Int64
+	api := provider.Guard(stripeID, w.api, 1000, func() time.Time { return time.Now().Add(time.Duration(offset.Load())) })
+	w.fault(`{"operation":"payment_intents.retrieve","kind":"status","status":401}`)
+	if _, err := api.Payment(t.Context(), "pi_1"); provider.ClassOf(err) != provider.Blocked {
+		t.Fatal(err)
+	}
+	offset.Add(int64(time.Minute))
+	var beside error
+	meddle := func(*http.Request) {
+		w.meddle.Store(nil)
+		_, beside = api.Payment(t.Context(), "pi_1")
+	}
+	w.meddle.Store(&meddle)
+	w.called()
+	if _, err := api.Payment(t.Context(), "pi_1"); provider.ClassOf(err) != provider.Invalid {
+		t.Errorf("the one that goes through: %v", err)
+	}
+	if got := len(w.called()); got != 1 || provider.ClassOf(beside) != provider.Blocked {
+		t.Errorf("%d calls were made; the one beside it: %v", got, beside)
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
@@ -37,6 +38,7 @@ type Normalizer struct {
 	applier  *Applier
 	cfg      NormalizerConfig
 	results  *prometheus.CounterVec
+	backlog  *backlog
 
 	retryFirst time.Duration       // first wait after a failure; doubled with each
 	parkFirst  time.Duration       // first wait for an owner; doubled with each
@@ -67,6 +69,7 @@ func NewNormalizer(log *eventlog.Log, webhooks map[string]Webhooks, cfg Normaliz
 	n := &Normalizer{
 		log: log, webhooks: map[string]Webhooks{}, ids: map[string]string{}, cfg: cfg, failures: map[uint64]int{},
 		retryFirst: firstWait, parkFirst: firstWait, onResult: func(string) {},
+		backlog: newBacklog(log, eventlog.ConsumerNormalizer, cfg.Logger, cfg.Registerer),
 		applier: NewApplier(log, ApplierConfig{
 			Source: SourceIngest, Env: cfg.Env, Logger: cfg.Logger, Now: cfg.Now, Registerer: cfg.Registerer,
 		}),
@@ -85,9 +88,14 @@ func NewNormalizer(log *eventlog.Log, webhooks map[string]Webhooks, cfg Normaliz
 // Run works until ctx ends. A delivery is acknowledged only after all its events are appended, so a crash anywhere
 // before leaves it to be delivered again, and each append that was done already finds nothing to do.
 func (n *Normalizer) Run(ctx context.Context) error {
-	return n.log.Consume(ctx, eventlog.ConsumerNormalizer, eventlog.ConsumeOptions{
-		Lanes: n.cfg.Lanes, Lane: lane, Handle: n.handle, Logger: n.cfg.Logger,
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		return n.log.Consume(ctx, eventlog.ConsumerNormalizer, eventlog.ConsumeOptions{
+			Lanes: n.cfg.Lanes, Lane: lane, Handle: n.handle, Logger: n.cfg.Logger,
+		})
 	})
+	g.Go(func() error { return n.backlog.watch(ctx) })
+	return g.Wait() //nolint:wrapcheck // says what it was doing
 }
 
 // lane keeps what is about one provider customer in order, which saves lost guards; nothing depends on it.
@@ -136,7 +144,7 @@ func (n *Normalizer) handle(ctx context.Context, m eventlog.Message) eventlog.Re
 	case eventlog.IsUnavailable(err), ctx.Err() != nil:
 		w.log.Warn().Err(err).Msg("delivery waits for the storage")
 		n.count(w, "waiting")
-		return eventlog.Retry(growing(n.retryFirst, retryMost, m.Attempt))
+		return eventlog.Retry(backoff(n.retryFirst, m.Attempt, retryMost))
 	}
 	if errors.Is(err, errUndecodable) {
 		return n.bury(ctx, w, err) // another attempt reads the same bytes
@@ -146,7 +154,7 @@ func (n *Normalizer) handle(ctx context.Context, m eventlog.Message) eventlog.Re
 	}
 	w.log.Warn().Err(err).Msg("delivery failed, will be tried again")
 	n.count(w, "failed")
-	return eventlog.Retry(growing(n.retryFirst, retryMost, m.Attempt))
+	return eventlog.Retry(backoff(n.retryFirst, m.Attempt, retryMost))
 }
 
 var errUndecodable = errors.New("the delivery can't be read")
@@ -218,7 +226,7 @@ func (n *Normalizer) finish(ctx context.Context, w *work, result string) eventlo
 	if err != nil {
 		w.log.Warn().Err(err).Msg("delivery waits for the storage")
 		n.count(w, "waiting")
-		return eventlog.Retry(growing(n.retryFirst, retryMost, w.Attempt))
+		return eventlog.Retry(backoff(n.retryFirst, w.Attempt, retryMost))
 	}
 	n.forget(w.Sequence)
 	n.count(w, result)
@@ -253,7 +261,7 @@ func (n *Normalizer) park(ctx context.Context, w *work) eventlog.Result {
 	}
 	n.count(w, "parked")
 	w.log.Debug().Msg("delivery parked: its owner is not known yet")
-	return eventlog.Retry(min(growing(n.parkFirst, parkMost, w.Attempt), max(left, n.parkFirst)))
+	return eventlog.Retry(min(backoff(n.parkFirst, w.Attempt, parkMost), max(left, n.parkFirst)))
 }
 
 // bury sets a delivery aside with the reason. A crash between the dead letter and the acknowledgement leaves both: the
@@ -276,7 +284,7 @@ func (n *Normalizer) bury(ctx context.Context, w *work, cause error) eventlog.Re
 	if err != nil {
 		w.log.Warn().Err(err).Msg("dead letter not stored, the delivery will be tried again")
 		n.count(w, "waiting")
-		return eventlog.Retry(growing(n.retryFirst, retryMost, w.Attempt))
+		return eventlog.Retry(backoff(n.retryFirst, w.Attempt, retryMost))
 	}
 	w.log.Error().Err(cause).Msg("delivery set aside as a dead letter")
 	return n.finish(ctx, w, "buried")
@@ -303,15 +311,6 @@ func (n *Normalizer) count(w *work, result string) {
 	}
 	n.results.WithLabelValues(provider, result).Inc()
 	n.onResult(result)
-}
-
-// growing doubles from first with each attempt, up to most.
-func growing(first, most time.Duration, attempt int) time.Duration {
-	delay := first
-	for i := 1; i < attempt && delay < most; i++ {
-		delay *= 2
-	}
-	return min(delay, most)
 }
 
 // panicked turns a panic into an error that holds nothing of the delivery.

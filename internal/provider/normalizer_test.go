@@ -1,6 +1,7 @@
 package provider_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -487,6 +488,33 @@ func TestPoisonedDelivery(t *testing.T) {
 	other := in.buyer().charge("")
 	if got := in.deliver(other.paid()); got[0] != "changed" {
 		t.Errorf("the next one: %v", got)
+	}
+}
+
+// Only failures count: a delivery that came often because the storage was away or the process ended is not set aside at
+// its first failure.
+func TestPoisonedDeliveryThatCameOften(t *testing.T) {
+	in := newIngest(t, options{asleep: true})
+	b := in.buyer().charge("")
+	subject := "paykit.log.charge.updated." + b.chargeID + "." + b.ref.ID
+	if msg, err := in.log.Conn().RequestWithContext(t.Context(), subject, []byte(`{"not":"an event"}`)); err != nil || strings.Contains(string(msg.Data), "error") {
+		t.Fatal(err, string(msg.Data))
+	}
+	n := provider.NewNormalizer(in.log, in.hooks(), provider.NormalizerConfig{Logger: zerolog.Nop()})
+	var results []string
+	n.OnResult(time.Millisecond, func(result string) { results = append(results, result) })
+	m := eventlog.Message{Stream: inbox, Sequence: 1, Subject: "paykit.inbox.stripe.evt_1." + b.cus, Data: []byte(b.paid()), Attempt: 100, Time: time.Now()}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	for range 10 {
+		n.Handle(ended, m)
+	}
+	for range 5 {
+		n.Handle(t.Context(), m)
+	}
+	want := append(slices.Repeat([]string{"waiting"}, 10), "failed", "failed", "failed", "failed", "buried")
+	if !slices.Equal(results, want) {
+		t.Errorf("results %v, want %v", results, want)
 	}
 }
 

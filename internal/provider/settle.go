@@ -3,6 +3,7 @@ package provider
 import (
 	"context"
 	"errors"
+	"net/http"
 	"slices"
 	"time"
 
@@ -37,6 +38,9 @@ func (w *Worker) settle(ctx context.Context, r request) error {
 	if err != nil {
 		return err
 	}
+	if c := e.Event.Data.Charge; c != nil {
+		w.doubts.note(c.ID, c.Status) // a delivery may have settled it
+	}
 	if superseded(r, e) {
 		return nil
 	}
@@ -54,7 +58,7 @@ func (w *Worker) settle(ctx context.Context, r request) error {
 	}
 	wait := backoff(first, r.attempt-1, longestLook)
 	if err != nil {
-		return w.lookFailed(r, err, wait)
+		return lookFailed(err, wait)
 	}
 	if !next.IsZero() {
 		wait = min(wait, max(next.Sub(w.cfg.Now()), time.Second))
@@ -70,19 +74,21 @@ func superseded(r request, e eventlog.Entry) bool {
 	return e.Sequence > r.message.Sequence && slices.Contains(events.SettlingTypes(), e.Event.Type)
 }
 
-// lookFailed asks again later, whatever the provider answered: a look-up decides nothing. Our own storage is tried
-// again soon.
-func (w *Worker) lookFailed(r request, err error, wait time.Duration) error {
-	pe, ok := errors.AsType[*Error](err)
+// lookFailed asks again later, whatever the provider answered: a look-up decides nothing. Only what it refuses to show
+// is asked for as rarely as what is still open: a provider that did not answer says nothing of how long it will take, and
+// when it is back, what is open shall not have to wait. Our own storage is tried again soon.
+func lookFailed(err error, wait time.Duration) error {
+	pe, ok := errors.AsType[*Error](lookUpFailed(err))
 	if !ok {
 		return err
 	}
 	again := *pe
-	if again.Class != Blocked {
-		again.Class = Transient
+	switch {
+	case again.Class == Blocked, again.Status == 0, again.Status >= http.StatusInternalServerError,
+		again.Status == http.StatusTooManyRequests, again.Status == http.StatusConflict:
+		wait = min(wait, jitter(longestRetry))
 	}
 	again.RetryAfter = max(again.RetryAfter, wait)
-	w.metrics.requests.WithLabelValues(string(r.consumer), string(r.event.Type), "unanswered").Inc()
 	return &again
 }
 
@@ -91,7 +97,6 @@ func (w *Worker) lookFailed(r request, err error, wait time.Duration) error {
 func (w *Worker) settleCharge(ctx context.Context, r request, e eventlog.Entry) (time.Time, error) {
 	c := e.Event.Data.Charge
 	if chargeSettled(c) {
-		w.doubts.note(c.ID, c.Status)
 		return time.Time{}, errSettled
 	}
 	p, err := w.provider(c.ProviderID)
@@ -107,7 +112,6 @@ func (w *Worker) settleCharge(ctx context.Context, r request, e eventlog.Entry) 
 		// The buyer did not act in time. A payment made in the last moment wins: the answer shows it.
 		err = w.cancelPayment(ctx, r, p, e, true)
 	default:
-		w.doubts.note(c.ID, c.Status)
 		if c.Status == events.ChargeStatusInDoubt && w.cfg.Now().Sub(r.event.Time) > doubtAlarm {
 			w.cfg.Logger.Error().Str("entity_id", c.ID).Str("customer_id", c.CustomerID).Str("payment", c.ProviderPaymentID).
 				Int("attempt", r.attempt).Msg("charge in doubt for more than a day")

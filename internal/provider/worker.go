@@ -32,6 +32,7 @@ const (
 
 	firstRetry   = 500 * time.Millisecond
 	longestRetry = time.Minute
+	tryMost      = 10 * time.Minute // for one try of a request; each call in it has a limit of its own
 )
 
 // WorkerConfig says how a worker works. The zero value of every field but Logger works.
@@ -61,6 +62,7 @@ type Worker struct {
 	accounts  accountCache
 	doubts    doubts
 	backfill  backfillMemory
+	backlogs  []*backlog
 	active    atomic.Bool // this worker, not one that stands by, has the requests
 
 	carry     map[events.Type]func(context.Context, request) error
@@ -68,6 +70,7 @@ type Worker struct {
 	firstLook time.Duration // the same for anything else that is open
 
 	retryFirst time.Duration // the delay after a first failed try
+	tryMost    time.Duration // for one try of a request
 
 	// What only tests set: reached is told where the work on a request is, and an error stops it there as a kill would;
 	// concluded is told what became of each try.
@@ -89,7 +92,10 @@ func NewWorker(log *eventlog.Log, providers map[string]API, cfg WorkerConfig) *W
 		applier: NewApplier(log, ApplierConfig{
 			Source: SourceWorker, Logger: cfg.Logger, Now: cfg.Now, Registerer: cfg.Registerer,
 		}),
-		doubts: doubts{gauge: metrics.inDoubt}, doubtLook: firstLookInDoubt, firstLook: firstLook, retryFirst: firstRetry,
+		doubts: doubts{gauge: metrics.inDoubt}, doubtLook: firstLookInDoubt, firstLook: firstLook, retryFirst: firstRetry, tryMost: tryMost,
+	}
+	for _, consumer := range []eventlog.ConsumerName{eventlog.ConsumerRequests, eventlog.ConsumerSettling} {
+		w.backlogs = append(w.backlogs, newBacklog(log, consumer, cfg.Logger, cfg.Registerer))
 	}
 	w.carry = w.requests()
 	for id, api := range providers {
@@ -110,9 +116,17 @@ func (w *Worker) Run(ctx context.Context) error {
 	g.Go(func() error {
 		return w.log.Consume(gctx, eventlog.ConsumerSettling, eventlog.ConsumeOptions{
 			Lanes: settlingLanes, Lane: laneOf, Handle: w.handleSettling, Logger: w.cfg.Logger,
+			OnActive: func(active bool) {
+				if !active {
+					w.doubts.forget() // another worker looks after them
+				}
+			},
 		})
 	})
 	g.Go(func() error { return w.backfillLoop(gctx) })
+	for _, b := range w.backlogs {
+		g.Go(func() error { return b.watch(gctx) })
+	}
 	err := g.Wait()
 	if ctx.Err() != nil {
 		return nil //nolint:nilerr // the end of ctx is how a worker is told to end
@@ -128,6 +142,15 @@ func (w *Worker) Ready() error {
 	var errs []error
 	for _, p := range w.providers {
 		errs = append(errs, p.ready())
+	}
+	return errors.Join(errs...)
+}
+
+// KeepsUp says that so much is open that nothing new is worked on. It returns nil otherwise.
+func (w *Worker) KeepsUp() error {
+	var errs []error
+	for _, b := range w.backlogs {
+		errs = append(errs, b.ready())
 	}
 	return errors.Join(errs...)
 }
@@ -284,7 +307,9 @@ func (w *Worker) handle(
 		return w.bury(ctx, m, consumer, nil, err)
 	}
 	r := request{message: m, event: ev, consumer: consumer, attempt: m.Attempt}
-	err = do(ctx, r)
+	try, cancel := context.WithTimeout(ctx, w.tryMost)
+	defer cancel()
+	err = do(try, r)
 	return w.conclude(ctx, r, err, time.Since(started))
 }
 
@@ -356,9 +381,13 @@ func (w *Worker) conclude(ctx context.Context, r request, err error, took time.D
 	}
 	pe, ok := errors.AsType[*Error](err)
 	switch {
-	case !ok:
+	case !ok && eventlog.IsUnavailable(err):
 		outcome("retry")
 		fields(log.Warn()).Err(err).Msg("tried again later")
+		return eventlog.Retry(backoff(w.retryFirst, r.attempt, longestRetry))
+	case !ok: // a fault of ours, or a damaged event: tried for ever, since giving up could leave money unaccounted for
+		outcome("failed")
+		fields(log.Error()).Err(err).Msg("failed, tried again later")
 		return eventlog.Retry(backoff(w.retryFirst, r.attempt, longestRetry))
 	case pe.Class == Invalid || pe.Class == Declined:
 		outcome("dead")
@@ -366,7 +395,11 @@ func (w *Worker) conclude(ctx context.Context, r request, err error, took time.D
 		return w.bury(ctx, r.message, r.consumer, r.event, err)
 	case pe.Class == Blocked:
 		outcome("blocked")
-		fields(log.Error()).Err(err).Msg("provider refuses our credentials")
+		if errors.Is(err, errHalted) {
+			fields(log.Debug()).Msg("waits for the provider to take our credentials")
+		} else {
+			fields(log.Error()).Err(err).Msg("provider refuses our credentials")
+		}
 		return eventlog.Retry(max(pe.RetryAfter, jitter(blockedFor)))
 	}
 	outcome("retry")
@@ -374,8 +407,8 @@ func (w *Worker) conclude(ctx context.Context, r request, err error, took time.D
 	return eventlog.Retry(max(jitter(pe.RetryAfter), backoff(w.retryFirst, r.attempt, longestRetry)))
 }
 
-// bury sets a request aside. A crash between the dead letter and the acknowledgement brings the request once more and
-// leaves a second letter, which says the same.
+// bury sets a request aside. A crash between the dead letter and the acknowledgement brings the request once more, and the
+// same letter twice is one.
 func (w *Worker) bury(ctx context.Context, m eventlog.Message, consumer eventlog.ConsumerName, ev *events.Event, reason error) eventlog.Result {
 	stage := "worker"
 	if consumer == eventlog.ConsumerSettling {
@@ -466,4 +499,12 @@ func (d *doubts) note(chargeID string, status events.ChargeStatus) {
 		delete(d.open, chargeID)
 	}
 	d.gauge.Set(float64(len(d.open)))
+}
+
+// forget begins anew.
+func (d *doubts) forget() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	clear(d.open)
+	d.gauge.Set(0)
 }

@@ -97,7 +97,7 @@ func (w *world) advance(d time.Duration) { w.offset.Add(int64(d)) }
 func (w *world) client() *stripe.Client {
 	w.t.Helper()
 	c, err := stripe.New(stripe.Config{
-		APIKey: testKey, APIBase: w.sandbox, Env: w.log.Env(), Timeout: 5 * time.Second,
+		APIKey: testKey, APIBase: w.sandbox, Env: w.log.Env(),
 		HTTPClient: &http.Client{Transport: &refusing{world: w, next: http.DefaultTransport}},
 	})
 	if err != nil {
