@@ -32,15 +32,20 @@ type backlog struct {
 }
 
 func newBacklog(log *eventlog.Log, consumer eventlog.ConsumerName, logger zerolog.Logger, reg prometheus.Registerer) *backlog {
-	gauge := func(name, help string) prometheus.Gauge {
-		vec := registered(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, []string{"consumer"}))
-		return vec.WithLabelValues(string(consumer))
+	gauge := func(o prometheus.GaugeOpts) prometheus.Gauge {
+		return registered(reg, prometheus.NewGaugeVec(o, []string{"consumer"})).WithLabelValues(string(consumer))
 	}
 	return &backlog{
 		log: log, consumer: consumer, logger: logger, every: backlogEvery,
-		waiting: gauge("paykit_consumer_waiting", "Messages that a durable consumer has not delivered yet."),
-		open:    gauge("paykit_consumer_open", "Messages of a durable consumer in hand or put off."),
-		limit:   gauge("paykit_consumer_limit", "How many may be open; at the limit nothing new is delivered. -1 = no limit."),
+		waiting: gauge(prometheus.GaugeOpts{
+			Name: "paykit_consumer_waiting", Help: "Messages that a durable consumer has not delivered yet.",
+		}),
+		open: gauge(prometheus.GaugeOpts{
+			Name: "paykit_consumer_open", Help: "Messages of a durable consumer in hand or put off.",
+		}),
+		limit: gauge(prometheus.GaugeOpts{
+			Name: "paykit_consumer_limit", Help: "How many may be open; at the limit nothing new is delivered. -1 = no limit.",
+		}),
 	}
 }
 
