@@ -73,14 +73,14 @@ func applyCharge(tx *bbolt.Tx, e eventlog.Entry) error {
 }
 
 // chargeGet answers charge.get {chargeId}.
-func (q *queries) chargeGet(_ context.Context, b body) (answer, error) {
+func (q *queries) chargeGet(_ context.Context, b query) (answer, error) {
 	return q.snapshot(b, bucketCharges, "chargeId",
 		events.Error{Code: events.CodeChargeNotFound, Message: "there is no such charge"})
 }
 
 // chargeList answers charge.list {customerId?, status?}, the newest first. Each combination has an index to walk, but
 // for both together: then a customer's charges are looked through.
-func (q *queries) chargeList(_ context.Context, b body) (answer, error) {
+func (q *queries) chargeList(_ context.Context, b query) (answer, error) {
 	customerID, err := b.text("customerId")
 	if err != nil {
 		return answer{}, err

@@ -18,7 +18,7 @@ func applyCheckout(tx *bbolt.Tx, e eventlog.Entry) error {
 }
 
 // checkoutGet answers checkout.get {checkoutId}.
-func (q *queries) checkoutGet(_ context.Context, b body) (answer, error) {
+func (q *queries) checkoutGet(_ context.Context, b query) (answer, error) {
 	return q.snapshot(b, bucketCheckouts, "checkoutId",
 		events.Error{Code: events.CodeCheckoutNotFound, Message: "there is no such checkout"})
 }

@@ -117,7 +117,7 @@ func (q *queries) withProfile(ctx context.Context, c customerRow) (events.Custom
 }
 
 // customerGet answers customer.get {customerId | referenceId}, deleted ones too.
-func (q *queries) customerGet(ctx context.Context, b body) (answer, error) {
+func (q *queries) customerGet(ctx context.Context, b query) (answer, error) {
 	param, value, err := b.oneOf("customerId", "referenceId")
 	if err != nil {
 		return answer{}, err
@@ -143,11 +143,11 @@ func (q *queries) customerGet(ctx context.Context, b body) (answer, error) {
 		return answer{}, err
 	}
 	data, err := json.Marshal(result)
-	return answer{sequence: c.sequence, data: data}, err
+	return answer{Sequence: c.sequence, Data: data}, err
 }
 
 // customerList answers customer.list: those not deleted, the newest first.
-func (q *queries) customerList(ctx context.Context, b body) (answer, error) {
+func (q *queries) customerList(ctx context.Context, b query) (answer, error) {
 	pg, before, err := q.page(b, "cl")
 	if err != nil {
 		return answer{}, err

@@ -26,7 +26,7 @@ func applyHistory(tx *bbolt.Tx, e eventlog.Entry) error {
 
 // eventList answers event.list {customerId | entityId}: the events as they are stored, the oldest first. An entity that
 // never was has no history.
-func (q *queries) eventList(ctx context.Context, b body) (answer, error) {
+func (q *queries) eventList(ctx context.Context, b query) (answer, error) {
 	param, id, err := b.oneOf("customerId", "entityId")
 	if err != nil {
 		return answer{}, err

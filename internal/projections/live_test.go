@@ -142,8 +142,12 @@ func waitReady(tb testing.TB, p *Projector) {
 	deadline := time.After(20 * time.Second)
 	for p.Ready() != nil {
 		_, _, moved := p.progress.look()
-		if p.Ready() == nil {
+		err := p.Ready()
+		switch {
+		case err == nil:
 			return
+		case strings.Contains(err.Error(), "stopped"):
+			tb.Fatal(err)
 		}
 		select {
 		case <-moved:

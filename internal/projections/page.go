@@ -11,7 +11,6 @@ import (
 const (
 	defaultLimit = 20
 	maxLimit     = 100
-	usualPage    = 2 << 10 // bytes: room for a page as most are
 )
 
 // page collects a list's items until the limit, or until one more would make the answer too large for a message.
@@ -52,7 +51,7 @@ func (p *page) answer() answer {
 		p.text = append(p.text, '"')
 	}
 	p.text = append(p.text, '}')
-	return answer{sequence: p.sequence, data: p.text}
+	return answer{Sequence: p.sequence, Data: p.text}
 }
 
 // encodeCursor makes a list's place opaque. kind keeps a cursor of one list from being used with another.
@@ -82,9 +81,8 @@ func (b body) cursor(kind string, n int) ([]uint64, error) {
 }
 
 // newPage begins a page with the body's limit.
-func (q *queries) newPage(b body, kind string) (*page, error) {
-	p := &page{kind: kind, limit: defaultLimit, budget: q.budget, text: make([]byte, 0, usualPage)}
-	p.text = append(p.text, `{"items":[`...)
+func (q *queries) newPage(b query, kind string) (*page, error) {
+	p := &page{kind: kind, limit: defaultLimit, budget: q.budget, text: append(b.buffer, `{"items":[`...)}
 	raw := b.get("limit")
 	if raw == nil {
 		return p, nil
@@ -97,7 +95,7 @@ func (q *queries) newPage(b body, kind string) (*page, error) {
 
 // page begins a page of a list whose place is one number, and tells the place behind which it goes on (0 = at the
 // beginning).
-func (q *queries) page(b body, kind string) (*page, uint64, error) {
+func (q *queries) page(b query, kind string) (*page, uint64, error) {
 	p, err := q.newPage(b, kind)
 	if err != nil {
 		return nil, 0, err

@@ -67,7 +67,7 @@ func millis(t *time.Time) uint64 {
 }
 
 // paymentMethodGet answers payment_method.get {paymentMethodId}, detached ones too.
-func (q *queries) paymentMethodGet(_ context.Context, b body) (answer, error) {
+func (q *queries) paymentMethodGet(_ context.Context, b query) (answer, error) {
 	return q.snapshot(b, bucketPaymentMethods, "paymentMethodId",
 		events.Error{Code: events.CodePaymentMethodNotFound, Message: "there is no such payment method"})
 }
@@ -75,7 +75,7 @@ func (q *queries) paymentMethodGet(_ context.Context, b body) (answer, error) {
 // paymentMethodList answers payment_method.list {providerId?, customerId}: the live methods, the default first, then
 // the newest. A page's cursor names the default that the first page began with, so that a walk shows each method once
 // even if the default moves meanwhile.
-func (q *queries) paymentMethodList(_ context.Context, b body) (answer, error) {
+func (q *queries) paymentMethodList(_ context.Context, b query) (answer, error) {
 	customerID, err := b.required("customerId")
 	if err != nil {
 		return answer{}, err

@@ -161,8 +161,7 @@ func (p *Projector) run(ctx context.Context) error {
 // serve answers queries from a file that has caught up.
 func (p *Projector) serve(ctx context.Context, s *store, damaged chan<- error) error {
 	service := &service{
-		nc: p.log.Conn(), log: p.log, logger: p.logger, applied: p.progress,
-		slots: make(chan struct{}, atOnce), idle: make(chan request),
+		log: p.log, logger: p.logger, applied: p.progress,
 		damaged: func(err error) {
 			select {
 			case damaged <- err:
@@ -174,7 +173,7 @@ func (p *Projector) serve(ctx context.Context, s *store, damaged chan<- error) e
 			p.logger.Info().Msg("views are up to date, queries are answered")
 		},
 	}
-	return service.serve(ctx, &queries{store: s, log: p.log, budget: listBudget(p.log.Conn().MaxPayload())}, p.log.Prefix())
+	return service.serve(ctx, &queries{store: s, log: p.log, budget: listBudget(p.log.Conn().MaxPayload())})
 }
 
 // apply folds a batch into the views.

@@ -4,30 +4,25 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"strconv"
-	"strings"
+	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/micro"
 	"github.com/rs/zerolog"
 	"go.etcd.io/bbolt"
 
 	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
+	"github.com/paykit-go/paykit/internal/natsapi"
 )
 
 const (
-	// atOnce is how many queries are answered at once; more are refused as overloaded.
-	atOnce = 256
 	// sequenceWait is how long a query waits for the views to have Paykit-Min-Sequence. Plain NATS clients give up after
 	// 5 s, and shall see our answer instead.
 	sequenceWait = 4 * time.Second
 	// finishTime is how long stopping waits for the queries in hand.
 	finishTime = 3 * time.Second
 
-	headerSequence    = "Paykit-Sequence"
 	headerMinSequence = "Paykit-Min-Sequence"
 )
 
@@ -36,23 +31,28 @@ type queries struct {
 	store  *store
 	log    *eventlog.Log
 	budget int // bytes of a list's items
+
+	walking sync.Mutex // one at a time walks all views
+}
+
+// query is a request's body, and where its answer may be built.
+type query struct {
+	body
+	buffer []byte
 }
 
 // answer is a query's body and the sequence it is of: of the entity's last event, of a list the views' checkpoint.
-type answer struct {
-	sequence uint64
-	data     []byte
-}
+type answer = natsapi.Answer
 
 // snapshot answers a query for one entity by its id: its row, as it is.
-func (q *queries) snapshot(b body, bucket, param string, missing events.Error) (answer, error) {
-	id, err := b.required(param)
+func (q *queries) snapshot(r query, bucket, param string, missing events.Error) (answer, error) {
+	id, err := r.required(param)
 	if err != nil {
 		return answer{}, err
 	}
 	var a answer
 	err = q.store.view(func(tx *bbolt.Tx) error {
-		r, ok, err := readRow(tx.Bucket([]byte(bucket)), []byte(id))
+		r0, ok, err := readRow(tx.Bucket([]byte(bucket)), []byte(id))
 		if err != nil {
 			return err
 		}
@@ -60,54 +60,56 @@ func (q *queries) snapshot(b body, bucket, param string, missing events.Error) (
 			missing.Param = param
 			return &missing
 		}
-		a = answer{sequence: r.sequence, data: append([]byte(nil), r.snapshot...)}
+		a = answer{Sequence: r0.sequence, Data: append(r.buffer, r0.snapshot...)}
 		return nil
 	})
 	return a, err
 }
 
 // viewStatus answers view.status: the digest of the views, for "paykit verify". It walks all rows.
-func (q *queries) viewStatus(ctx context.Context, _ body) (answer, error) {
+func (q *queries) viewStatus(ctx context.Context, _ query) (answer, error) {
+	if !q.walking.TryLock() {
+		return answer{}, &events.Error{Code: events.CodeOverloaded, Message: "the views are being walked already; try again"}
+	}
+	defer q.walking.Unlock()
 	r, err := q.store.digest(ctx)
 	if err != nil {
 		return answer{}, err
 	}
 	data, err := json.Marshal(r)
-	return answer{sequence: r.Sequence, data: data}, err
+	return answer{Sequence: r.Sequence, Data: data}, err
 }
 
-// endpoint is one query of the contract.
+// endpoint is one query of the contract. quick ones read a few rows and ask nobody.
 type endpoint struct {
-	entity, verb string
-	fields       []string
-	answer       func(context.Context, body) (answer, error)
+	verb   string
+	quick  bool
+	fields []string
+	answer func(context.Context, query) (answer, error)
 }
 
 func (q *queries) endpoints() []endpoint {
 	return []endpoint{
-		{"customer", "get", []string{"customerId", "referenceId"}, q.customerGet},
-		{"customer", "list", []string{"limit", "cursor"}, q.customerList},
-		{"payment_method", "get", []string{"paymentMethodId"}, q.paymentMethodGet},
-		{"payment_method", "list", []string{"providerId", "customerId", "limit", "cursor"}, q.paymentMethodList},
-		{"charge", "get", []string{"chargeId"}, q.chargeGet},
-		{"charge", "list", []string{"customerId", "status", "limit", "cursor"}, q.chargeList},
-		{"checkout", "get", []string{"checkoutId"}, q.checkoutGet},
-		{"setup", "get", []string{"setupId"}, q.setupGet},
-		{"event", "list", []string{"customerId", "entityId", "limit", "cursor"}, q.eventList},
-		{"view", "status", nil, q.viewStatus},
+		{"customer.get", false, []string{"customerId", "referenceId"}, q.customerGet},
+		{"customer.list", false, []string{"limit", "cursor"}, q.customerList},
+		{"payment_method.get", true, []string{"paymentMethodId"}, q.paymentMethodGet},
+		{"payment_method.list", true, []string{"providerId", "customerId", "limit", "cursor"}, q.paymentMethodList},
+		{"charge.get", true, []string{"chargeId"}, q.chargeGet},
+		{"charge.list", false, []string{"customerId", "status", "limit", "cursor"}, q.chargeList},
+		{"checkout.get", true, []string{"checkoutId"}, q.checkoutGet},
+		{"setup.get", true, []string{"setupId"}, q.setupGet},
+		{"event.list", false, []string{"customerId", "entityId", "limit", "cursor"}, q.eventList},
+		{"view.status", false, nil, q.viewStatus},
 	}
 }
 
 // service is the NATS side of the queries.
 type service struct {
-	nc      *nats.Conn
 	log     *eventlog.Log
 	logger  zerolog.Logger
 	applied *progress
 	damaged func(error) // told when a query found the file damaged
 	ready   func()      // told when queries are answered
-	slots   chan struct{}
-	idle    chan request // goroutines without a query wait here
 }
 
 // listBudget is how large a list's items may get, so that the answer fits into one message.
@@ -117,114 +119,44 @@ func listBudget(maxPayload int64) int {
 }
 
 // serve answers queries until ctx ends, then finishes those in hand.
-func (s *service) serve(ctx context.Context, q *queries, prefix string) error {
-	m, err := micro.AddService(s.nc, micro.Config{
-		Name: "paykit-query", Version: "1.0.0", Description: "queries of the views", QueueGroup: "paykit-query",
-	})
-	if err != nil {
-		return fmt.Errorf("start the query service: %w", err)
+func (s *service) serve(ctx context.Context, q *queries) error {
+	c := natsapi.Config{
+		Name: "paykit-query", Version: "1.0.0", Description: "queries of the views", Subject: s.log.Prefix() + ".query",
+		WaitHeader: headerMinSequence, Overloaded: "too many queries at once; try again",
+		MayAnswer: s.log.MayAnswer, Ready: s.ready, Finish: finishTime, Logger: s.logger,
 	}
 	for _, e := range q.endpoints() {
-		name := strings.ReplaceAll(e.entity, "_", "-") + "-" + strings.ReplaceAll(e.verb, "_", "-")
-		subject := prefix + ".query." + e.entity + "." + e.verb
-		err := m.AddEndpoint(name, micro.HandlerFunc(func(r micro.Request) { s.accept(ctx, request{e, r}) }), micro.WithEndpointSubject(subject))
-		if err != nil {
-			return errors.Join(fmt.Errorf("serve %s: %w", subject, err), m.Stop())
-		}
+		c.Endpoints = append(c.Endpoints, natsapi.Endpoint{
+			Verb: e.verb, Quick: e.quick,
+			Handle: func(inHand context.Context, r natsapi.Request) (natsapi.Answer, *events.Error) {
+				b, err := parseBody(r.Data, e.fields)
+				if err == nil {
+					err = s.wait(ctx, r) // in vain once the service stops
+				}
+				if err == nil {
+					var a answer
+					if a, err = e.answer(inHand, query{body: b, buffer: r.Buffer}); err == nil {
+						return a, nil
+					}
+				}
+				return answer{}, s.publicError(e, err)
+			},
+		})
 	}
-	if err := s.nc.Flush(); err != nil { // the server knows the subscriptions: from here on nobody is told "no responders"
-		return errors.Join(fmt.Errorf("start the query service: %w", err), m.Stop())
-	}
-	s.ready()
-	<-ctx.Done()
-	err = m.Stop()
-	if err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
-		s.logger.Warn().Err(err).Msg("query service not stopped cleanly")
-	}
-	s.finish()
-	return nil
+	return natsapi.Serve(ctx, s.log.Conn(), c)
 }
 
-// finish waits for the queries in hand by taking all slots; what arrives now is refused as overloaded.
-func (s *service) finish() {
-	late := time.NewTimer(finishTime)
-	defer late.Stop()
-	for range cap(s.slots) {
-		select {
-		case s.slots <- struct{}{}:
-		case <-late.C:
-			return
-		}
+// wait returns when the views have the sequence that a request asks for.
+func (s *service) wait(ctx context.Context, r natsapi.Request) error {
+	v := r.Header.Get(headerMinSequence)
+	if v == "" {
+		return nil
 	}
-}
-
-// request is a query in hand.
-type request struct {
-	endpoint
-	micro.Request
-}
-
-// accept gives a request a goroutine of its own, if there is a slot left.
-func (s *service) accept(ctx context.Context, r request) {
-	select {
-	case s.slots <- struct{}{}:
-	default:
-		s.refuse(r, &events.Error{Code: events.CodeOverloaded, Message: "too many queries at once; try again"})
-		return
-	}
-	select {
-	case s.idle <- r:
-	default:
-		go s.work(ctx, r)
-	}
-}
-
-// work answers one request after the other until ctx ends. Goroutines are used again because their stacks have grown:
-// growing a new one costs as much as answering. There are never many more of them than slots, since one is made only
-// when none waits.
-func (s *service) work(ctx context.Context, r request) {
-	inHand := context.WithoutCancel(ctx) // queries in hand are finished; each of their reads has an end of its own
-	for {
-		s.handle(inHand, r)
-		<-s.slots
-		select {
-		case r = <-s.idle:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-func (s *service) handle(ctx context.Context, r request) {
-	defer func() {
-		if p := recover(); p != nil { // or one query's bug would end the process
-			s.logger.Error().Interface("panic", p).Str("query", r.entity+"."+r.verb).Msg("query panicked")
-			s.refuse(r, &events.Error{Code: events.CodeInternal, Message: "the query failed; the projector's log says why"})
-		}
-	}()
-	a, err := s.answer(ctx, r)
+	sequence, err := strconv.ParseUint(v, 10, 64)
 	if err != nil {
-		s.refuse(r, s.publicError(r.endpoint, err))
-		return
+		return invalid(headerMinSequence, "must be a sequence, as in the header "+natsapi.HeaderSequence+" of an answer")
 	}
-	s.respond(r, nats.Header{headerSequence: {strconv.FormatUint(a.sequence, 10)}}, a.data)
-}
-
-func (s *service) answer(ctx context.Context, r request) (answer, error) {
-	b, err := parseBody(r.Data(), r.fields)
-	if err != nil {
-		return answer{}, err
-	}
-	if v := r.Headers().Get(headerMinSequence); v != "" {
-		sequence, err := strconv.ParseUint(v, 10, 64)
-		if err != nil {
-			return answer{}, invalid(headerMinSequence, "must be a sequence, as in the header "+headerSequence+" of an answer")
-		}
-		if err := s.applied.wait(ctx, sequence, sequenceWait); err != nil {
-			return answer{}, err
-		}
-	}
-	return r.answer(ctx, b)
+	return s.applied.wait(ctx, sequence, sequenceWait)
 }
 
 // publicError is what the caller may know of an error; the rest is logged.
@@ -235,33 +167,9 @@ func (s *service) publicError(e endpoint, err error) *events.Error {
 	if errors.Is(err, errDamaged) {
 		s.damaged(err)
 	}
-	s.logger.Error().Err(err).Str("query", e.entity+"."+e.verb).Msg("query failed")
+	s.logger.Error().Err(err).Str("query", e.verb).Msg("query failed")
 	if eventlog.IsUnavailable(err) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errDamaged) {
 		return &events.Error{Code: events.CodeTimeout, Message: "what the answer needs could not be read in time; try again"}
 	}
 	return &events.Error{Code: events.CodeInternal, Message: "the query failed; the projector's log says why"}
-}
-
-func (s *service) refuse(r request, e *events.Error) {
-	data, err := json.Marshal(struct {
-		Error *events.Error `json:"error"`
-	}{e})
-	if err != nil {
-		data = nil // of three strings: can't happen
-	}
-	s.respond(r, nats.Header{
-		micro.ErrorCodeHeader: {strconv.Itoa(e.Code.Status())},
-		micro.ErrorHeader:     {string(e.Code)},
-	}, data)
-}
-
-// respond answers by hand: a micro.Request may be answered from the handler's own goroutine only.
-func (s *service) respond(r request, h nats.Header, data []byte) {
-	if !s.log.MayAnswer(r.Reply()) {
-		return
-	}
-	err := s.nc.PublishMsg(&nats.Msg{Subject: r.Reply(), Header: h, Data: data})
-	if err != nil {
-		s.logger.Warn().Err(err).Msg("query not answered")
-	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/events/eventlogtest"
+	"github.com/paykit-go/paykit/internal/natsapi"
 )
 
 func TestRefusedQueries(t *testing.T) {
@@ -129,14 +130,14 @@ func TestOverloaded(t *testing.T) {
 	answers := make(chan reply)
 	at := p.Sequence()
 	var asked sync.WaitGroup
-	for range atOnce + 44 {
+	for range natsapi.AtOnce + 44 {
 		asked.Go(func() { answers <- ask(t, log.Conn(), "customer.get", fields{"referenceId": "ada"}, at+1) })
 	}
 	for range 44 {
 		(<-answers).wantError(t, events.CodeOverloaded, "")
 	}
 	l.sync("bob", "bob@example.com")
-	for range atOnce {
+	for range natsapi.AtOnce {
 		if r := <-answers; r.status != "" {
 			t.Errorf("answer %s", r.data)
 		}
@@ -215,10 +216,10 @@ func TestProfilesOutOfReach(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := q.customerGet(ctx, b); !errors.Is(err, context.Canceled) {
+	if _, err := q.customerGet(ctx, query{body: b}); !errors.Is(err, context.Canceled) {
 		t.Errorf("customer.get without PROFILES: %v", err)
 	}
-	if _, err := q.customerList(ctx, nil); !errors.Is(err, context.Canceled) {
+	if _, err := q.customerList(ctx, query{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("customer.list without PROFILES: %v", err)
 	}
 }

@@ -18,7 +18,7 @@ func applySetup(tx *bbolt.Tx, e eventlog.Entry) error {
 }
 
 // setupGet answers setup.get {setupId}.
-func (q *queries) setupGet(_ context.Context, b body) (answer, error) {
+func (q *queries) setupGet(_ context.Context, b query) (answer, error) {
 	return q.snapshot(b, bucketSetups, "setupId",
 		events.Error{Code: events.CodeSetupNotFound, Message: "there is no such setup"})
 }
