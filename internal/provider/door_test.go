@@ -20,7 +20,8 @@ import (
 
 const inbox = "PAYKIT_INBOX"
 
-func TestDoorAnswers(t *testing.T) {
+func TestDoorAnswers(t *testing.T) { //nolint:tparallel // its rows share one server, one after the other
+	t.Parallel()
 	in := newIngest(t, options{asleep: true})
 	now := time.Now()
 	good := `{"id":"evt_good","type":"charge.succeeded","data":{"object":{}}}`
@@ -126,6 +127,7 @@ func TestDoorAnswers(t *testing.T) {
 
 // What is stored is what was sent, byte for byte, under a subject that names provider, event and customer.
 func TestDoorStoresTheBodyAsItCame(t *testing.T) {
+	t.Parallel()
 	in := newIngest(t, options{asleep: true})
 	body := "{ \"type\":\"payment_method.detached\",\n\"id\":\"evt_1\", \"api_version\":\"2020-08-27\"," +
 		`"data":{"object":{"id":"pm_1","type":"card","customer":null},"previous_attributes":{"customer":"cus_7"}}}`
@@ -146,6 +148,7 @@ func TestDoorStoresTheBodyAsItCame(t *testing.T) {
 }
 
 func TestDoorWhenTheStorageIsAway(t *testing.T) {
+	t.Parallel()
 	in := newIngest(t, options{asleep: true})
 	in.server.Stop()
 	body := `{"id":"evt_1","type":"a.b"}`
@@ -167,6 +170,7 @@ func TestDoorWhenTheStorageIsAway(t *testing.T) {
 }
 
 func TestDoorWhenTheStorageIsFull(t *testing.T) {
+	t.Parallel()
 	in := newIngest(t, options{asleep: true})
 	in.limitInbox(in.deliveries() + 1)
 	first, second := `{"id":"evt_1","type":"a.b"}`, `{"id":"evt_2","type":"a.b"}`
@@ -208,6 +212,7 @@ func (in *ingest) limitInbox(messages int) {
 
 // A body that does not come to its end holds nobody up for long, and one that is announced too large is not read.
 func TestDoorBoundsTheRead(t *testing.T) {
+	t.Parallel()
 	log := eventlogtest.Provisioned(t)
 	in := &ingest{t: t, log: log}
 	door := httptest.NewServer(provider.NewDoor(log, in.hooks(), provider.DoorConfig{ReadTimeout: 200 * time.Millisecond}))
@@ -221,6 +226,7 @@ func TestDoorBoundsTheRead(t *testing.T) {
 		{"announced too large", "POST /webhooks/stripe HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n", http.StatusRequestEntityTooLarge},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(door.URL, "http://"))
 			if err != nil {
 				t.Fatal(err)
@@ -246,6 +252,7 @@ func TestDoorBoundsTheRead(t *testing.T) {
 
 // A chunked body has no announced length; the limit holds all the same.
 func TestDoorBoundsChunkedBodies(t *testing.T) {
+	t.Parallel()
 	in := newIngest(t, options{asleep: true})
 	body := strings.Repeat("x", provider.MaxDelivery+1)
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, in.url+"/webhooks/stripe", io.MultiReader(strings.NewReader(body)))
@@ -265,6 +272,7 @@ func TestDoorBoundsChunkedBodies(t *testing.T) {
 
 // 200 copies at once are one stored delivery, one event, and 200 good answers.
 func TestDoorTwoHundredCopiesAtOnce(t *testing.T) {
+	t.Parallel()
 	in := newIngest(t, options{})
 	b := in.buyer().charge("")
 	after := in.last()

@@ -33,7 +33,8 @@ func underWay(in *ingest) *buyer {
 func (b *buyer) paid() string { return b.event("payment_intent.succeeded", b.intent("succeeded")) }
 
 // TestDeliveries delivers each row, then all of it again under other event ids, which must lead to nothing.
-func TestDeliveries(t *testing.T) {
+func TestDeliveries(t *testing.T) { //nolint:tparallel // its rows share one server, one after the other
+	t.Parallel()
 	in := newIngest(t, options{})
 	for _, rows := range [][]row{paymentRows(), sessionRows(), refundRows(), disputeRows(), methodRows(), customerRows(), nothingRows()} {
 		for _, r := range rows {

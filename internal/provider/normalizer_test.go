@@ -17,7 +17,8 @@ import (
 )
 
 // A paid checkout is told four times, in any order: it leads to the same three events in the same words.
-func TestPaidCheckoutInEveryOrder(t *testing.T) {
+func TestPaidCheckoutInEveryOrder(t *testing.T) { //nolint:tparallel // its rows share one server, one after the other
+	t.Parallel()
 	in := newIngest(t, options{lanes: 8})
 	for _, order := range permutations(4) {
 		t.Run(fmt.Sprint(order), func(t *testing.T) {
@@ -85,6 +86,7 @@ func asJSON(t *testing.T, v any) string {
 
 // The same fact under 200 event ids, worked on at once by two normalizers, is one event.
 func TestTwoHundredReportsOfOneFactAtOnce(t *testing.T) {
+	t.Parallel()
 	in := newIngest(t, options{asleep: true})
 	b := in.buyer().checkout()
 	after := in.last()
@@ -107,6 +109,7 @@ func TestTwoHundredReportsOfOneFactAtOnce(t *testing.T) {
 
 // The worker's answers and the deliveries go through one door: whichever is first, the other has nothing to say.
 func TestDeliveryBeforeTheAnswer(t *testing.T) {
+	t.Parallel()
 	in := newIngest(t, options{})
 	b := in.buyer().charge("")
 	after := in.last()
@@ -149,6 +152,7 @@ func TestDeliveryBeforeTheAnswer(t *testing.T) {
 
 // What overtakes its owner waits for it.
 func TestParkedUntilTheOwnerIsKnown(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name    string
 		early   func(b *buyer) []string
@@ -198,6 +202,7 @@ func TestParkedUntilTheOwnerIsKnown(t *testing.T) {
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			in := newIngest(t, options{})
 			b := tt.prepare(in)
 			after := in.last()
@@ -225,6 +230,7 @@ func TestParkedUntilTheOwnerIsKnown(t *testing.T) {
 
 // The link of an account that is not linked yet proves nothing: the method waits.
 func TestMethodWaitsWhileTheAccountIsBeingLinked(t *testing.T) {
+	t.Parallel()
 	in := newIngest(t, options{})
 	b := in.unlinkedBuyer()
 	link := eventlog.Link{Entity: events.EntityCustomer, ID: b.ref.ID, CustomerID: b.ref.ID}
@@ -244,6 +250,7 @@ func TestMethodWaitsWhileTheAccountIsBeingLinked(t *testing.T) {
 
 // After 24 hours nobody will come: the report is let go.
 func TestParkedReportsAreLetGo(t *testing.T) {
+	t.Parallel()
 	in := newIngest(t, options{asleep: true})
 	b := in.buyer()
 	in.store(
@@ -271,6 +278,7 @@ func TestParkedReportsAreLetGo(t *testing.T) {
 
 // A customer who was deleted before the provider's was heard of is not linked; what comes about it is erased.
 func TestDeletedBeforeItWasLinked(t *testing.T) {
+	t.Parallel()
 	in := newIngest(t, options{})
 	b := in.unlinkedBuyer()
 	b.delete()
@@ -287,6 +295,7 @@ func TestDeletedBeforeItWasLinked(t *testing.T) {
 
 // For a deleted customer money still counts, nothing else does, and no delivery is kept.
 func TestDeletedCustomer(t *testing.T) {
+	t.Parallel()
 	in := newIngest(t, options{})
 	b := in.buyer().checkout().setup()
 	in.deliver(b.event("payment_method.attached", b.method()))
@@ -333,6 +342,7 @@ func (in *ingest) erasedTo(n int) {
 
 // A customer who came back has another provider customer; what still comes about the old one is erased too.
 func TestRevivedCustomer(t *testing.T) {
+	t.Parallel()
 	in := newIngest(t, options{})
 	b := in.buyer()
 	b.unlink()
@@ -350,6 +360,7 @@ func TestRevivedCustomer(t *testing.T) {
 }
 
 func TestUnlinkedAccount(t *testing.T) {
+	t.Parallel()
 	in := newIngest(t, options{})
 	b := in.buyer().checkout().setup()
 	in.deliver(b.paid())
@@ -376,6 +387,7 @@ func TestUnlinkedAccount(t *testing.T) {
 
 // A second payment of a checkout is money too: a charge of its own, and an alarm; what hangs on it finds it.
 func TestPaidTwice(t *testing.T) {
+	t.Parallel()
 	in := newIngest(t, options{})
 	b := in.buyer().checkout()
 	after := in.last()
@@ -410,6 +422,7 @@ func TestPaidTwice(t *testing.T) {
 
 // A declined first payment of a page and a paid second one: the success is the charge, whatever was linked before.
 func TestSecondPaymentOfAPageSucceeds(t *testing.T) {
+	t.Parallel()
 	in := newIngest(t, options{})
 	b := in.buyer().checkout()
 	after := in.last()
@@ -433,6 +446,7 @@ func TestSecondPaymentOfAPageSucceeds(t *testing.T) {
 }
 
 func TestOtherMode(t *testing.T) {
+	t.Parallel()
 	live := true
 	in := newIngest(t, options{live: &live})
 	b := in.buyer().charge("")
@@ -450,6 +464,7 @@ func TestOtherMode(t *testing.T) {
 
 // What can't be read is set aside at once; the ones behind it are not held up, and nothing of its body is kept twice.
 func TestUnreadableDelivery(t *testing.T) {
+	t.Parallel()
 	in := newIngest(t, options{})
 	b := in.buyer().charge("")
 	bad := in.event("charge.succeeded", `{"id":"ch_1","customer":"`+b.cus+`","amount":"buyer@example.com"}`)
@@ -471,6 +486,7 @@ func TestUnreadableDelivery(t *testing.T) {
 
 // A failure that is not the storage's is tried five times, then set aside.
 func TestPoisonedDelivery(t *testing.T) {
+	t.Parallel()
 	in := newIngest(t, options{retryFirst: 5 * time.Millisecond})
 	b := in.buyer().charge("")
 	// An event that this program can't read, where the charge's state should be.
@@ -494,6 +510,7 @@ func TestPoisonedDelivery(t *testing.T) {
 // Only failures count: a delivery that came often because the storage was away or the process ended is not set aside at
 // its first failure.
 func TestPoisonedDeliveryThatCameOften(t *testing.T) {
+	t.Parallel()
 	in := newIngest(t, options{asleep: true})
 	b := in.buyer().charge("")
 	subject := "paykit.log.charge.updated." + b.chargeID + "." + b.ref.ID
@@ -520,6 +537,7 @@ func TestPoisonedDeliveryThatCameOften(t *testing.T) {
 
 // A crash after the append and before the acknowledgement brings the delivery again, and nothing happens twice.
 func TestCrashBetweenAppendAndAcknowledgement(t *testing.T) {
+	t.Parallel()
 	in := newIngest(t, options{asleep: true})
 	b := in.buyer().checkout()
 	after := in.last()
@@ -543,6 +561,7 @@ func TestCrashBetweenAppendAndAcknowledgement(t *testing.T) {
 
 // A crash after the link and before the charge's first event leaves a link to nothing, which the next try completes.
 func TestCrashBetweenLinkAndCharge(t *testing.T) {
+	t.Parallel()
 	in := newIngest(t, options{})
 	b := in.buyer().checkout()
 	id := events.CheckoutChargeID(b.checkoutID)
@@ -562,6 +581,7 @@ func TestCrashBetweenLinkAndCharge(t *testing.T) {
 
 // The storage going away in the middle loses nothing and buries nothing.
 func TestStorageOutage(t *testing.T) {
+	t.Parallel()
 	in := newIngest(t, options{retryFirst: 20 * time.Millisecond})
 	b := in.buyer().checkout()
 	after := in.last()
