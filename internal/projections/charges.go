@@ -99,7 +99,6 @@ func (q *queries) chargeList(_ context.Context, b query) (answer, error) {
 		return answer{}, err
 	}
 	err = q.store.view(func(tx *bbolt.Tx) error {
-		pg.sequence = checkpoint(tx)
 		index, prefix := bucketChargesByCreation, ""
 		switch {
 		case customerID != "":

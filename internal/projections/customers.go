@@ -154,7 +154,6 @@ func (q *queries) customerList(ctx context.Context, b query) (answer, error) {
 	}
 	var found []customerRow
 	err = q.store.view(func(tx *bbolt.Tx) error {
-		pg.sequence = checkpoint(tx)
 		for _, id := range newest(tx.Bucket([]byte(bucketCustomersByCreation)), "", before) {
 			c, err := readCustomer(tx, string(id))
 			if errors.Is(err, errNoRow) {

@@ -37,7 +37,6 @@ func (q *queries) eventList(ctx context.Context, b query) (answer, error) {
 	}
 	var sequences []uint64
 	err = q.store.view(func(tx *bbolt.Tx) error {
-		pg.sequence = checkpoint(tx)
 		index := bucketEventsByEntity
 		if param == "customerId" {
 			if err := requireCustomer(tx, id); err != nil {

@@ -19,7 +19,7 @@ type page struct {
 	prefix   []uint64 // of the cursor: what a walk must remember beside its place
 	limit    int
 	budget   int    // bytes
-	sequence uint64 // that the views are at
+	sequence uint64 // that the views had before they were read: they have it at least
 	text     []byte // the answer so far
 	count    int
 	last     uint64 // the place of the last item
@@ -82,7 +82,9 @@ func (b body) cursor(kind string, n int) ([]uint64, error) {
 
 // newPage begins a page with the body's limit.
 func (q *queries) newPage(b query, kind string) (*page, error) {
-	p := &page{kind: kind, limit: defaultLimit, budget: q.budget, text: append(b.buffer, `{"items":[`...)}
+	p := &page{
+		kind: kind, limit: defaultLimit, budget: q.budget, sequence: q.store.reached.Load(), text: append(b.buffer, `{"items":[`...),
+	}
 	raw := b.get("limit")
 	if raw == nil {
 		return p, nil

@@ -17,6 +17,9 @@ const (
 	bucketPaymentMethodsByCustomer = "payment_methods_by_customer" // customer id + first sequence → methodRef; live ones
 )
 
+// usualMethods is how many methods most customers have at most.
+const usualMethods = 4
+
 // methodRef is what a list must know of a live method before it reads any row. Listing a customer's methods is the
 // query of every checkout page, so it reads no JSON. Of one that was read id and providerID belong to the transaction.
 type methodRef struct {
@@ -93,7 +96,6 @@ func (q *queries) paymentMethodList(_ context.Context, b query) (answer, error) 
 		return answer{}, err
 	}
 	err = q.store.view(func(tx *bbolt.Tx) error {
-		pg.sequence = checkpoint(tx)
 		refs, current, err := liveMethods(tx, customerID, providerID)
 		if err != nil {
 			return err
@@ -126,6 +128,7 @@ func (q *queries) paymentMethodList(_ context.Context, b query) (answer, error) 
 // liveMethods lists a customer's methods, the newest first, and tells which of them is the default: the one with the
 // newest defaultAt, of two the newer.
 func liveMethods(tx *bbolt.Tx, customerID, providerID string) (refs []methodRef, current uint64, err error) {
+	refs = make([]methodRef, 0, usualMethods)
 	var newestDefault uint64
 	for first, v := range newest(tx.Bucket([]byte(bucketPaymentMethodsByCustomer)), customerID, 0) {
 		m, err := decodeMethodRef(first, v)

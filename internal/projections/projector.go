@@ -126,7 +126,7 @@ func (p *Projector) run(ctx context.Context) error {
 	if err := s.belong(identity(p.log, info), info.LastSequence); err != nil {
 		return err
 	}
-	at, err := s.checkpoint()
+	at, err := p.resume(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -158,6 +158,26 @@ func (p *Projector) run(ctx context.Context) error {
 	return g.Wait()
 }
 
+// resume tells behind which sequence the views go on. The event there must be the one that they took in: a LOG that was
+// restored from a backup and went on differently is another one, though it has the name and the age of the first.
+func (p *Projector) resume(ctx context.Context, s *store) (uint64, error) {
+	at, digest, err := s.checkpoint()
+	if err != nil || at == 0 {
+		return at, err
+	}
+	e, err := p.log.Read(ctx, at)
+	switch {
+	case errors.Is(err, eventlog.ErrNotFound):
+		p.logger.Error().Uint64("stream_seq", at).Msg("the event that the views are at is missing in the log")
+	case err != nil:
+		return 0, fmt.Errorf("projector: the event that the views are at: %w", err)
+	case e.Event.Digest() != digest:
+		return 0, &unfitError{Reason: "other-log", Err: fmt.Errorf("the event at sequence %d is not the one that they hold", at)}
+	}
+	s.reached.Store(at)
+	return at, nil
+}
+
 // serve answers queries from a file that has caught up.
 func (p *Projector) serve(ctx context.Context, s *store, damaged chan<- error) error {
 	service := &service{
@@ -183,8 +203,7 @@ func (p *Projector) apply(s *store, b eventlog.Batch) error {
 	}
 	// Rows and checkpoint are one commit. A crash before it leaves the views as they were, and the next start reads this
 	// batch again; a crash after it leaves them with the whole batch, and the next start goes on behind it.
-	err := s.update(func(tx *bbolt.Tx) error { return applyBatch(tx, b.Entries) })
-	if err != nil {
+	if err := s.apply(b.Entries); err != nil {
 		return err
 	}
 	at := b.Entries[len(b.Entries)-1].Sequence
@@ -192,23 +211,34 @@ func (p *Projector) apply(s *store, b eventlog.Batch) error {
 	return nil
 }
 
-// applyBatch folds events into the views that tx is of, and moves the checkpoint. Events before the checkpoint were
-// read again, by a consumer that was made anew, and change nothing.
-func applyBatch(tx *bbolt.Tx, entries []eventlog.Entry) error {
-	at := checkpoint(tx)
-	for _, e := range entries {
-		if e.Sequence <= at {
-			continue
+// apply folds events into the views and moves the checkpoint, in one transaction. Events before the checkpoint were read
+// again, by a consumer that was made anew, and change nothing.
+func (s *store) apply(entries []eventlog.Entry) error {
+	var at uint64
+	err := s.update(func(tx *bbolt.Tx) error {
+		at = checkpoint(tx)
+		var digest string
+		for _, e := range entries {
+			if e.Sequence <= at {
+				continue
+			}
+			if e.Sequence != at+1 {
+				return &eventlog.GapError{Want: at + 1, Got: e.Sequence}
+			}
+			if err := apply(tx, e); err != nil {
+				return err
+			}
+			at, digest = e.Sequence, e.Event.Digest()
 		}
-		if e.Sequence != at+1 {
-			return &eventlog.GapError{Want: at + 1, Got: e.Sequence}
+		if digest == "" {
+			return nil // nothing new
 		}
-		if err := apply(tx, e); err != nil {
-			return err
-		}
-		at = e.Sequence
+		return setCheckpoint(tx, at, digest)
+	})
+	if err == nil {
+		s.reached.Store(at)
 	}
-	return setCheckpoint(tx, at)
+	return err
 }
 
 // apply folds one event into every view that it concerns. It depends on nothing but the event and the views.

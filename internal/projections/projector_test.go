@@ -381,6 +381,10 @@ func TestFilesPutAside(t *testing.T) {
 			t.Helper()
 			setMeta(t, path, keyLog, []byte("paykit 123"))
 		}, "other-log"},
+		"made from the same log before it was restored and went on differently": {func(t *testing.T, path string) {
+			t.Helper()
+			setMeta(t, path, keyDigest, []byte(events.Digest([]byte("what was lost"))))
+		}, "other-log"},
 		"ahead of the log": {func(t *testing.T, path string) {
 			t.Helper()
 			setMeta(t, path, keyCheckpoint, sequenceKey(last+1))

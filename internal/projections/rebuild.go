@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"time"
 
-	"go.etcd.io/bbolt"
-
 	"github.com/paykit-go/paykit/internal/events/eventlog"
 )
 
@@ -96,7 +94,7 @@ func (s *store) fill(ctx context.Context, log *eventlog.Log, last uint64, progre
 	}
 	var waiting []eventlog.Entry
 	flush := func() error {
-		if err := s.update(func(tx *bbolt.Tx) error { return applyBatch(tx, waiting) }); err != nil {
+		if err := s.apply(waiting); err != nil {
 			return err
 		}
 		if progress != nil {

@@ -29,7 +29,7 @@ func closeStore(tb testing.TB, s *store) {
 }
 
 func applyAll(s *store, entries []eventlog.Entry) error {
-	return s.update(func(tx *bbolt.Tx) error { return applyBatch(tx, entries) })
+	return s.apply(entries)
 }
 
 func testDigest(tb testing.TB, s *store) Result {

@@ -23,7 +23,7 @@ const FileName = "views.db"
 
 // schema is the version of the file's layout. A file of another version is put aside and rebuilt, which costs seconds
 // and needs no migration code.
-const schema = 1
+const schema = 2
 
 // application marks a bbolt file as ours.
 const application = "paykit views"
@@ -57,13 +57,15 @@ const (
 	keySchema     = "schema"
 	keyLog        = "log"
 	keyCheckpoint = "checkpoint"
+	keyDigest     = "checkpoint_digest" // of the event there
 )
 
 // store is the views' open file.
 type store struct {
-	db     *bbolt.DB
-	path   string
-	broken atomic.Bool // it was found damaged
+	db      *bbolt.DB
+	path    string
+	broken  atomic.Bool   // it was found damaged
+	reached atomic.Uint64 // a sequence that the views have
 }
 
 // storeOptions say how a file is opened. NoSync is for a file that is thrown away if the process dies.
@@ -213,8 +215,12 @@ func checkpoint(tx *bbolt.Tx) uint64 {
 	return sequenceOf(tx.Bucket([]byte(bucketMeta)).Get([]byte(keyCheckpoint)))
 }
 
-func setCheckpoint(tx *bbolt.Tx, sequence uint64) error {
-	return tx.Bucket([]byte(bucketMeta)).Put([]byte(keyCheckpoint), sequenceKey(sequence))
+func setCheckpoint(tx *bbolt.Tx, sequence uint64, digest string) error {
+	meta := tx.Bucket([]byte(bucketMeta))
+	return errors.Join(
+		meta.Put([]byte(keyCheckpoint), sequenceKey(sequence)),
+		meta.Put([]byte(keyDigest), []byte(digest)),
+	)
 }
 
 // belong ties a new file to a LOG, and refuses one that was made from another or that is ahead of it (the LOG was
@@ -236,13 +242,13 @@ func (s *store) belong(identity string, lastSequence uint64) error {
 	})
 }
 
-// checkpoint is the sequence that the views are at.
-func (s *store) checkpoint() (at uint64, err error) {
+// checkpoint is the sequence that the views are at, and the digest of the event there.
+func (s *store) checkpoint() (at uint64, digest string, err error) {
 	err = s.view(func(tx *bbolt.Tx) error {
-		at = checkpoint(tx)
+		at, digest = checkpoint(tx), string(tx.Bucket([]byte(bucketMeta)).Get([]byte(keyDigest)))
 		return nil
 	})
-	return at, err
+	return at, digest, err
 }
 
 // digest walks all views.
