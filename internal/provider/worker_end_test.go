@@ -1,6 +1,7 @@
 package provider_test
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
 	"slices"
@@ -8,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
 	"github.com/paykit-go/paykit/internal/events"
@@ -210,28 +210,35 @@ func TestLookThatFails(t *testing.T) {
 	}
 }
 
+// limitSettling lets so many messages of the settling consumer be open.
+func (w *world) limitSettling(most int) {
+	w.t.Helper()
+	ask := func(what string, request []byte) (answer struct{ Config, Error map[string]any }) {
+		w.t.Helper()
+		msg, err := w.log.Conn().RequestWithContext(w.t.Context(), "$JS.API.CONSUMER."+what+".PAYKIT_LOG.settling", request)
+		if err == nil {
+			err = json.Unmarshal(msg.Data, &answer)
+		}
+		if err != nil || answer.Error != nil {
+			w.t.Fatalf("%s: %v %v", what, err, answer.Error)
+		}
+		return answer
+	}
+	config := ask("INFO", nil).Config
+	config["max_ack_pending"] = most
+	request, err := json.Marshal(map[string]any{"stream_name": "PAYKIT_LOG", "config": config, "action": "update"})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ask("CREATE", request)
+}
+
 // At the limit of what may be open the worker says so: as an error in the log, in its figures, and to whoever asks.
 func TestBacklogIsTold(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	p := w.person()
-	js, err := jetstream.New(w.log.Conn())
-	if err != nil {
-		t.Fatal(err)
-	}
-	limit := func(most int) {
-		t.Helper()
-		c, err := js.Consumer(t.Context(), "PAYKIT_LOG", "settling")
-		if err != nil {
-			t.Fatal(err)
-		}
-		config := c.CachedInfo().Config
-		config.MaxAckPending = most
-		if _, err := js.UpdateConsumer(t.Context(), "PAYKIT_LOG", config); err != nil {
-			t.Fatal(err)
-		}
-	}
-	limit(2)
+	w.limitSettling(2)
 	worker := provider.NewWorker(w.log, map[string]provider.API{stripeID: w.client()}, provider.WorkerConfig{
 		Logger: zerolog.New(w.logs), Now: w.now, Registerer: w.metrics,
 	})
@@ -251,7 +258,7 @@ func TestBacklogIsTold(t *testing.T) {
 		return w.gauge("paykit_consumer_open", "settling") == 2 && w.gauge("paykit_consumer_limit", "settling") == 2 &&
 			w.gauge("paykit_consumer_waiting", "settling") == 1
 	})
-	limit(1000)
+	w.limitSettling(1000)
 	w.eventually("it goes on", func() bool { return worker.KeepsUp() == nil })
 	if got := strings.Count(w.logs.String(), "as much is open as may be"); got != 1 {
 		t.Errorf("told %d times", got)

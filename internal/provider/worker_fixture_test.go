@@ -470,11 +470,11 @@ func (w *world) get(path string, into any) {
 	w.do(http.MethodGet, path, "", http.NoBody, into)
 }
 
-func (w *world) do(method, path, contentType string, body io.Reader, into any) {
-	w.t.Helper()
+// send makes one call to the sandbox.
+func (w *world) send(method, path, contentType string, body io.Reader) (status int, text []byte, err error) {
 	req, err := http.NewRequestWithContext(w.t.Context(), method, w.sandbox+path, body)
 	if err != nil {
-		w.t.Fatal(err)
+		return 0, nil, err
 	}
 	req.Header.Set("Authorization", "Bearer "+testKey)
 	if contentType != "" {
@@ -482,15 +482,18 @@ func (w *world) do(method, path, contentType string, body io.Reader, into any) {
 	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		w.t.Fatal(err)
+		return 0, nil, err
 	}
 	defer func() { _ = res.Body.Close() }()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	if res.StatusCode != http.StatusOK {
-		w.t.Fatalf("%s %s: %d %s", method, path, res.StatusCode, text)
+	text, err = io.ReadAll(res.Body)
+	return res.StatusCode, text, err
+}
+
+func (w *world) do(method, path, contentType string, body io.Reader, into any) {
+	w.t.Helper()
+	status, text, err := w.send(method, path, contentType, body)
+	if err != nil || status != http.StatusOK {
+		w.t.Fatalf("%s %s: %d %s %v", method, path, status, text, err)
 	}
 	if into != nil {
 		if err := json.NewDecoder(bytes.NewReader(text)).Decode(into); err != nil {

@@ -16,11 +16,11 @@ func (p *person) paid() *events.Charge {
 	return p.w.untilCharge(p.charge("").Event.Subject, events.ChargeStatusSucceeded)
 }
 
-// refund asks for a refund.
-func (p *person) refund(chargeID, key string, amount int64) string {
+// refund asks for a refund of 1000.
+func (p *person) refund(chargeID string) string {
 	p.w.t.Helper()
-	id := events.RefundID(chargeID, key)
-	p.updateCharge(chargeID, events.RefundCharge{RefundID: id, Amount: amount, Reason: "requested_by_customer", CommandDigest: "sha256:x"})
+	id := events.RefundID(chargeID, "one")
+	p.updateCharge(chargeID, events.RefundCharge{RefundID: id, Amount: 1000, Reason: "requested_by_customer", CommandDigest: "sha256:x"})
 	return id
 }
 
@@ -55,7 +55,7 @@ func TestRefunds(t *testing.T) {
 			if tt.fault != "" {
 				w.fault(tt.fault)
 			}
-			id := p.refund(c.ID, "one", 1000)
+			id := p.refund(c.ID)
 			c = w.until(events.EntityCharge, c.ID, refundIs(id, tt.want)).Data.Charge
 			if tt.want == events.RefundSucceeded && (c.AmountRefunded != 1000 || c.Refund(id).ProviderRefundID == "") {
 				t.Errorf("the charge is %+v", c)
@@ -77,7 +77,7 @@ func TestRefundSurvivesKillsAndForgottenKeys(t *testing.T) {
 			stop := w.start()
 			c := p.paid()
 			stop()
-			id := p.refund(c.ID, "one", 1000)
+			id := p.refund(c.ID)
 			w.runUntil("refund_created")
 			w.control("/_sandbox/clock/advance", `{"by":"`+age.String()+`"}`)
 			w.advance(age)

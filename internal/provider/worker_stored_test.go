@@ -168,26 +168,16 @@ func TestStored500OfAConfirmThatIsOverByNow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	confirm := "/v1/payment_intents/" + doubt.Event.Data.Charge.ProviderPaymentID + "/confirm"
 	meddle := func(r *http.Request) {
-		if !strings.HasSuffix(r.URL.Path, "/confirm") {
+		if r.URL.Path != confirm {
 			return
 		}
 		w.meddle.Store(nil)
 		body := url.Values{"payment_method": {bad}, "off_session": {"true"}}.Encode()
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.sandbox+r.URL.Path, strings.NewReader(body))
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		req.Header.Set("Authorization", "Bearer "+testKey)
-		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		res, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		if _ = res.Body.Close(); res.StatusCode != http.StatusPaymentRequired {
-			t.Errorf("not declined: %d", res.StatusCode)
+		status, text, err := w.send(http.MethodPost, confirm, "application/x-www-form-urlencoded", strings.NewReader(body))
+		if err != nil || status != http.StatusPaymentRequired {
+			t.Errorf("not declined: %d %s %v", status, text, err)
 		}
 	}
 	w.meddle.Store(&meddle)
@@ -228,7 +218,7 @@ func TestStored500OfARefundThatWasMade(t *testing.T) {
 	c := p.paid()
 	stop()
 	w.fault(`{"operation":"refunds.create","kind":"status","when":"after"}`)
-	id := p.refund(c.ID, "one", 1000)
+	id := p.refund(c.ID)
 	requested, err := w.log.LoadFromLeader(t.Context(), events.EntityCharge, c.ID)
 	if err != nil {
 		t.Fatal(err)
@@ -252,7 +242,7 @@ func TestStored500OfARefund(t *testing.T) {
 	c := p.paid()
 	stop()
 	w.fault(`{"operation":"refunds.create","kind":"status","stored":true}`)
-	id := p.refund(c.ID, "one", 1000)
+	id := p.refund(c.ID)
 	requested, err := w.log.LoadFromLeader(t.Context(), events.EntityCharge, c.ID)
 	if err != nil {
 		t.Fatal(err)
