@@ -213,7 +213,11 @@ func TestLookThatFails(t *testing.T) {
 // limitSettling lets so many messages of the settling consumer be open.
 func (w *world) limitSettling(most int) {
 	w.t.Helper()
-	ask := func(what string, request []byte) (answer struct{ Config, Error map[string]any }) {
+	ask := func(what string, request []byte) (answer struct {
+		Config map[string]any `json:"config"`
+		Error  map[string]any `json:"error"`
+	},
+	) {
 		w.t.Helper()
 		msg, err := w.log.Conn().RequestWithContext(w.t.Context(), "$JS.API.CONSUMER."+what+".PAYKIT_LOG.settling", request)
 		if err == nil {
