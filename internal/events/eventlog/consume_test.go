@@ -588,8 +588,14 @@ func pulled(t *testing.T, j jetstream.JetStream, stream, consumer string) {
 func TestCommandsThatLookLikeTheServersWords(t *testing.T) {
 	t.Parallel()
 	headers := []nats.Header{
-		{"Status": {"400"}}, {"Status": {"409"}, "Description": {"Consumer Deleted"}}, {"Status": {"100"}}, {"Status": {"404"}},
-		{"Status": {"408"}, "Nats-Pending-Messages": {"x"}}, {"Status": {"503"}}, {"Status": {"423"}}, {"Nats-Sequence": {"1"}, "Status": {"204"}},
+		{"Status": {"400"}},
+		{"Status": {"409"}, "Description": {"Consumer Deleted"}},
+		{"Status": {"100"}},
+		{"Status": {"404"}},
+		{"Status": {"408"}, "Nats-Pending-Messages": {"x"}},
+		{"Status": {"503"}},
+		{"Status": {"423"}},
+		{"Nats-Sequence": {"1"}, "Status": {"204"}},
 	}
 	l := eventlogtest.Provisioned(t)
 	send := func(msg *nats.Msg) {
