@@ -387,14 +387,14 @@ func (w *Worker) cancelAt(
 // comes again. Whoever is making the payment at this moment finds the charge ended when it records it, and cancels it;
 // one that an unanswered try made takes no money, and is canceled when charge.canceled is carried out.
 func (w *Worker) cancelUnmade(ctx context.Context, r request, c *events.Charge) error {
-	e, _, err := w.observePayment(ctx, r, c, events.Payment{Status: events.PaymentCanceled})
-	if err != nil {
+	if err := w.point("payment_unmade"); err != nil {
 		return err
 	}
-	if !e.Event.Data.Charge.Status.Final() {
+	e, _, err := w.observePayment(ctx, r, c, events.Payment{Status: events.PaymentCanceled})
+	if err == nil && !e.Event.Data.Charge.Status.Final() {
 		return &later{after: jitter(w.retryFirst), reason: "its payment was recorded meanwhile"}
 	}
-	return nil
+	return err
 }
 
 // cancelOrphan cancels the payment of a charge that ended without knowing it, if there is one: an unanswered try may have

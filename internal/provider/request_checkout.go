@@ -158,7 +158,13 @@ func (w *Worker) expireUnmade(ctx context.Context, r request, p *guardedAPI, c *
 			return w.expireSession(ctx, r, p, s.ID, c.ID)
 		}
 	}
-	_, err = w.updateCheckout(ctx, r, c.ID, events.CheckoutObserved{Session: events.Session{Status: events.SessionExpired}})
+	if err := w.point("page_unmade"); err != nil {
+		return err
+	}
+	e, err := w.updateCheckout(ctx, r, c.ID, events.CheckoutObserved{Session: events.Session{Status: events.SessionExpired}})
+	if err == nil && !e.Event.Data.Checkout.Status.Final() {
+		return &later{after: jitter(w.retryFirst), reason: "its page was recorded meanwhile"}
+	}
 	return err
 }
 

@@ -8,6 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/paykit-go/paykit/internal/events"
+	"github.com/paykit-go/paykit/internal/events/eventlog"
+	"github.com/paykit-go/paykit/internal/provider"
 )
 
 func checkoutIs(status events.SessionState) func(*events.Event) bool {
@@ -140,6 +142,50 @@ func TestCheckoutExpires(t *testing.T) {
 		w.control("/_sandbox/clock/advance", `{"by":"25h"}`)
 		w.until(events.EntityCheckout, id, checkoutIs(events.StateExpired))
 	})
+}
+
+// The page is recorded, by a worker that knows nothing of the wish, between the look for it and the checkout's end.
+func TestCheckoutExpiresWhileItsPageIsRecorded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.person()
+	id := p.checkout().Event.Subject
+	asked := w.append(events.EntityCheckout, id, p.ref, func(last *events.Event, c events.Cause) (*events.Event, error) {
+		return events.DecideCheckout(last, events.ExpireCheckout{}, c)
+	})
+	cus, err := w.api.CreateCustomer(t.Context(), "setup", events.Owner{Env: w.log.Env(), Customer: p.ref.ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := w.api.CreateSession(t.Context(), "page", provider.SessionRequest{
+		CustomerID: cus, Owner: events.Owner{Customer: p.ref.ID, Checkout: id}, Amount: 4900, Currency: "usd", SuccessURL: "https://example.com/ok",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	worker := w.worker()
+	recorded := false
+	worker.StopAt(func(point string) error {
+		if point == "page_unmade" && !recorded {
+			recorded = true
+			w.append(events.EntityCheckout, id, p.ref, func(last *events.Event, c events.Cause) (*events.Event, error) {
+				return events.DecideCheckout(last, events.CheckoutObserved{Session: page}, c)
+			})
+		}
+		return nil
+	})
+	message := w.message(asked, 1)
+	if worker.CarryOut(t.Context(), message) == eventlog.Done() {
+		t.Error("done, and the page is open")
+	}
+	message.Attempt++
+	if got := worker.CarryOut(t.Context(), message); got != eventlog.Done() {
+		t.Errorf("%+v\n%s", got, w.logs)
+	}
+	w.until(events.EntityCheckout, id, checkoutIs(events.StateExpired))
+	if got := w.sessionStatus(page.ID); got != "expired" {
+		t.Errorf("the page is %s", got)
+	}
 }
 
 func (w *world) sessionStatus(id string) string {
