@@ -1,6 +1,7 @@
 package provider_test
 
 import (
+	"net/http"
 	"net/url"
 	"testing"
 
@@ -83,6 +84,29 @@ func TestChargeCanceledWhileUnderWay(t *testing.T) {
 			t.Errorf("ledger is %+v", got)
 		}
 	})
+}
+
+// The cancellation is asked for while the provider is being asked how the payment stands: no money is taken after that.
+func TestChargeCanceledWhileItIsLookedAt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.buyer("pm_card_visa")
+	e := p.charge("")
+	w.runUntil("payment_recorded")
+	meddle := func(r *http.Request) {
+		if r.Method == http.MethodGet {
+			w.meddle.Store(nil)
+			p.updateCharge(e.Event.Subject, events.CancelCharge{})
+		}
+	}
+	w.meddle.Store(&meddle)
+	if got := w.worker().CarryOut(t.Context(), w.message(e, 2)); got != eventlog.Done() {
+		t.Fatalf("%+v\n%s", got, w.logs)
+	}
+	c := w.state(events.EntityCharge, e.Event.Subject).Data.Charge
+	if list := w.payments(c.ID); c.Status != events.ChargeStatusCanceled || list[0].Captures != 0 || list[0].Status != "canceled" {
+		t.Errorf("the charge is %s, ledger is %+v", c.Status, list)
+	}
 }
 
 // The payment is recorded, by a worker that dies then, between the look at the charge and its cancellation: the payment is
