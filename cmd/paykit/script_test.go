@@ -159,8 +159,8 @@ func shell(ts *testscript.TestScript, command string) string {
 // one webhook after another brings is not promised either, so lines of the checkout's outcome are sorted.
 func normal(s string) string {
 	for _, r := range [][2]string{
-		{`\b(cust|chk|chg|meth|pa|set)_([0-9A-Z]{26}|…)`, "$1_"},
-		{`\b(cus|pi)_([0-9A-Za-z]+|…)`, "$1_"},
+		{`\b(cust|chk|chg|meth|pa|set)_([0-9A-Z]{26}|…)`, "${1}_"},
+		{`\b(cus|pi)_([0-9A-Za-z]+|…)`, "${1}_"},
 		{`http://127\.0\.0\.1:\d+/c/pay/cs_test_(\w+|…)`, "URL"},
 		{`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d`, "TIME"},
 		{`\b01([0-9A-Z]{24}|…)`, "ULID"},
