@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -118,6 +119,78 @@ func TestReadYourWrites(t *testing.T) {
 	answer, err := log.Conn().RequestMsg(msg, 5*time.Second)
 	if err != nil || answer.Header.Get("Nats-Service-Error-Code") != "400" {
 		t.Errorf("an unreadable sequence: %v %v", answer, err)
+	}
+}
+
+// TestStopEndsWaits: one who waits for a sequence that will not come any more is told so before the connection goes.
+func TestStopEndsWaits(t *testing.T) {
+	server := eventlogtest.Start(t)
+	log := eventlogtest.Open(t, server.Conn(t))
+	p, err := Open(t.TempDir(), log, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := runProjector(t, p)
+	waitReady(t, p)
+	nc := server.Conn(t)
+	asked := make(chan reply)
+	for _, query := range []string{"customer.list", "charge.get"} { // one of the quick ones
+		go func() { asked <- ask(t, nc, query, fields{}, 1000) }()
+	}
+	waitFor(t, "the queries in hand", func() bool { return inHand(t, nc) == 2 })
+	began := time.Now()
+	if err := errors.Join(stop(), p.Close()); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > finishTime/2 {
+		t.Errorf("stopped after %v", took)
+	}
+	for range 2 {
+		(<-asked).wantError(t, events.CodeTimeout, headerMinSequence)
+	}
+}
+
+// inHand is how many queries the service says that it has in hand.
+func inHand(tb testing.TB, nc *nats.Conn) int {
+	tb.Helper()
+	answer, err := nc.Request("$SRV.STATS.paykit-query", nil, 5*time.Second)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var stats struct {
+		Endpoints []struct {
+			Data map[string]int `json:"data"`
+		} `json:"endpoints"`
+	}
+	if err := json.Unmarshal(answer.Data, &stats); err != nil {
+		tb.Fatal(err)
+	}
+	return stats.Endpoints[0].Data["in_hand"]
+}
+
+// waitFor asks again and again until ok says yes.
+func waitFor(tb testing.TB, what string, ok func() bool) {
+	tb.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); {
+		if time.Now().After(deadline) {
+			tb.Fatalf("waited too long for %s", what)
+		}
+	}
+}
+
+// TestOneWalkAtATime: whoever asks for the digest meanwhile is to ask again.
+func TestOneWalkAtATime(t *testing.T) {
+	s := openTestStore(t, filepath.Join(t.TempDir(), FileName))
+	defer closeStore(t, s)
+	q := &queries{store: s}
+	q.walking.Lock()
+	_, err := q.viewStatus(t.Context(), query{})
+	if refusal, ok := errors.AsType[*events.Error](err); !ok || refusal.Code != events.CodeOverloaded {
+		t.Errorf("a second walk: %v", err)
+	}
+	q.walking.Unlock()
+	if a, err := q.viewStatus(t.Context(), query{}); err != nil || !strings.Contains(string(a.Data), `"digest":"sha256:`) {
+		t.Errorf("%s, %v", a.Data, err)
 	}
 }
 

@@ -8,8 +8,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -291,15 +293,42 @@ func (s *store) close() error {
 }
 
 // guard turns what bbolt does on a damaged file into errDamaged: it panics on a page of the wrong kind, and faults
-// where the file ends before its map does, which without SetPanicOnFault would end the process.
+// where the file ends before its map does, which without SetPanicOnFault would end the process. A panic of our own is a
+// bug, and no reason to put a sound file aside.
 func guard(f func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
-		if r := recover(); r != nil {
+		switch r := recover(); {
+		case r == nil:
+		case fault(r) || panickedInBolt():
 			err = fmt.Errorf("%w: %v", errDamaged, r)
+		default:
+			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
 		}
 	}()
 	return f()
+}
+
+// fault tells whether a panic is about memory that is not there. (A nil pointer's has no address.)
+func fault(r any) bool {
+	_, ok := r.(interface{ Addr() uintptr })
+	return ok
+}
+
+// panickedInBolt is for a deferred function: it tells whether bbolt's code panicked.
+func panickedInBolt() bool {
+	callers := make([]uintptr, 32)
+	frames := runtime.CallersFrames(callers[:runtime.Callers(0, callers)])
+	for panicking, more := false, true; more; {
+		var frame runtime.Frame
+		frame, more = frames.Next()
+		inRuntime := strings.HasPrefix(frame.Function, "runtime.")
+		if panicking && !inRuntime {
+			return strings.HasPrefix(frame.Function, "go.etcd.io/bbolt")
+		}
+		panicking = panicking || frame.Function == "runtime.gopanic"
+	}
+	return false
 }
 
 // setAside renames a file that can't be used, so that someone can look at it, and answers its new path.

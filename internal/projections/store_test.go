@@ -315,3 +315,27 @@ func filesIn(t *testing.T, dir string) []string {
 	}
 	return names
 }
+
+// TestBugIsNoDamage: what panics in our own code is an error, and the file stays in use.
+func TestBugIsNoDamage(t *testing.T) {
+	s := openTestStore(t, filepath.Join(t.TempDir(), FileName))
+	defer closeStore(t, s)
+	var none []byte
+	for name, bug := range map[string]func(*bbolt.Tx) error{
+		"index": func(*bbolt.Tx) error { _ = none[3]; return nil },
+		"nil":   func(*bbolt.Tx) error { _ = (*store)(nil).path; return nil },
+		"text":  func(*bbolt.Tx) error { panic("a bug") },
+		"in a callback of bbolt's": func(tx *bbolt.Tx) error {
+			return tx.ForEach(func([]byte, *bbolt.Bucket) error { panic("a bug") })
+		},
+	} {
+		for _, run := range []func(func(*bbolt.Tx) error) error{s.view, s.update} {
+			if err := run(bug); err == nil || errors.Is(err, errDamaged) || s.broken.Load() {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+	if err := s.update(func(tx *bbolt.Tx) error { _ = tx.Bucket([]byte(bucketMeta)).Tx().Commit(); return nil }); !errors.Is(err, errDamaged) {
+		t.Errorf("a panic of bbolt's: %v", err)
+	}
+}
