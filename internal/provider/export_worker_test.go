@@ -49,7 +49,7 @@ func (w *Worker) WatchBacklogEvery(d time.Duration) {
 }
 
 // LookFailed is what a look that failed leads to.
-func LookFailed(err error, wait time.Duration) error { return lookFailed(err, wait) }
+func LookFailed(err error, wait, soon time.Duration) error { return lookFailed(err, wait, soon) }
 
 // CarryOut handles one delivery of the requests' consumer, as Run does.
 func (w *Worker) CarryOut(ctx context.Context, m eventlog.Message) eventlog.Result {

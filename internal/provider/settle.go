@@ -58,7 +58,7 @@ func (w *Worker) settle(ctx context.Context, r request) error {
 	}
 	wait := backoff(first, r.attempt-1, longestLook)
 	if err != nil {
-		return lookFailed(err, wait)
+		return lookFailed(err, wait, jitter(max(longestRetry, 5*first)))
 	}
 	if !next.IsZero() {
 		wait = min(wait, max(next.Sub(w.cfg.Now()), time.Second))
@@ -76,8 +76,8 @@ func superseded(r request, e eventlog.Entry) bool {
 
 // lookFailed asks again later, whatever the provider answered: a look-up decides nothing. Only what it refuses to show
 // is asked for as rarely as what is still open: a provider that did not answer says nothing of how long it will take, and
-// when it is back, what is open shall not have to wait. Our own storage is tried again soon.
-func lookFailed(err error, wait time.Duration) error {
+// when it is back, what is open shall not have to wait longer than soon. Our own storage is tried again at once.
+func lookFailed(err error, wait, soon time.Duration) error {
 	pe, ok := errors.AsType[*Error](lookUpFailed(err))
 	if !ok {
 		return err
@@ -86,7 +86,7 @@ func lookFailed(err error, wait time.Duration) error {
 	switch {
 	case again.Class == Blocked, again.Status == 0, again.Status >= http.StatusInternalServerError,
 		again.Status == http.StatusTooManyRequests, again.Status == http.StatusConflict:
-		wait = min(wait, jitter(longestRetry))
+		wait = min(wait, soon)
 	}
 	again.RetryAfter = max(again.RetryAfter, wait)
 	return &again

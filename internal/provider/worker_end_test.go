@@ -195,17 +195,17 @@ func TestLookThatFails(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			before := *tt.err
-			got, ok := errors.AsType[*provider.Error](provider.LookFailed(tt.err, time.Hour))
+			got, ok := errors.AsType[*provider.Error](provider.LookFailed(tt.err, time.Hour, time.Minute))
 			if !ok || got.Class != tt.class || got.Status != tt.err.Status {
 				t.Fatalf("%v", got)
 			}
-			soon := got.RetryAfter <= 75*time.Second
+			soon := got.RetryAfter <= time.Minute
 			if soon != tt.soon || got.RetryAfter < tt.atLeast || *tt.err != before {
 				t.Errorf("asked again after %s", got.RetryAfter)
 			}
 		})
 	}
-	if err := provider.LookFailed(eventlog.ErrUnavailable, time.Hour); !errors.Is(err, eventlog.ErrUnavailable) {
+	if err := provider.LookFailed(eventlog.ErrUnavailable, time.Hour, time.Minute); !errors.Is(err, eventlog.ErrUnavailable) {
 		t.Errorf("our own storage: %v", err)
 	}
 }
