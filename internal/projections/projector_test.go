@@ -83,6 +83,7 @@ func sameViews(tb testing.TB, what string, got, want Result) {
 // TestRebuildEqualsLive: the views of a running projector and those of a rebuild are the same, byte for byte, also
 // after the LOG went on, and the rebuilt file is one that the projector goes on with.
 func TestRebuildEqualsLive(t *testing.T) {
+	t.Parallel()
 	log := eventlogtest.Provisioned(t)
 	nc := log.Conn()
 	dir := t.TempDir()
@@ -147,6 +148,7 @@ func newLiveEvents(tb testing.TB, log *eventlog.Log) uint64 {
 }
 
 func TestRebuildOfAnEmptyLog(t *testing.T) {
+	t.Parallel()
 	log := eventlogtest.Provisioned(t)
 	r, err := Rebuild(t.Context(), log, filepath.Join(t.TempDir(), "new"), nil)
 	if err != nil || r.Sequence != 0 {
@@ -162,6 +164,7 @@ func TestRebuildOfAnEmptyLog(t *testing.T) {
 
 // TestGoesOnWhereItWas: the second run reads only what came since, and ends with the views of one run.
 func TestGoesOnWhereItWas(t *testing.T) {
+	t.Parallel()
 	log := eventlogtest.Provisioned(t)
 	dir := t.TempDir()
 	var last uint64
@@ -221,6 +224,7 @@ func child(dir, url string) error {
 // TestKilled kills a projector with SIGKILL while it is folding, again and again: what it leaves is always a state that
 // the next one goes on from, and the views end as a rebuild's.
 func TestKilled(t *testing.T) {
+	t.Parallel()
 	server := eventlogtest.Start(t)
 	log := eventlogtest.Open(t, server.Conn(t))
 	dir := t.TempDir()
@@ -286,6 +290,7 @@ func appendWhile(tb testing.TB, log *eventlog.Log) uint64 {
 
 // TestAnswersOnlyWhenCaughtUp: a projector with an empty file and a log with events is "rebuilding": nobody answers.
 func TestAnswersOnlyWhenCaughtUp(t *testing.T) {
+	t.Parallel()
 	log := eventlogtest.Provisioned(t)
 	last := newLiveEvents(t, log)
 	dir := t.TempDir()
@@ -325,6 +330,7 @@ func TestAnswersOnlyWhenCaughtUp(t *testing.T) {
 // TestStopsAtWhatItDoesNotKnow: an event of a later version of the program stops it, with its place; nothing behind it
 // is folded in, and it stays not ready.
 func TestStopsAtWhatItDoesNotKnow(t *testing.T) {
+	t.Parallel()
 	log := eventlogtest.Provisioned(t)
 	last := newLiveEvents(t, log)
 	body := `{"specversion":"1.0","id":"x","type":"customer.promoted","subject":"cust_x","entityversion":1,"data":{}}`
@@ -352,6 +358,7 @@ func TestStopsAtWhatItDoesNotKnow(t *testing.T) {
 
 // TestFilesPutAside: whatever is wrong with the file, the views are rebuilt and the file is kept under another name.
 func TestFilesPutAside(t *testing.T) {
+	t.Parallel()
 	log := eventlogtest.Provisioned(t)
 	last := fillLog(t, log, 40, 200)
 	want := stopped(t, log, t.TempDir(), last)
@@ -413,6 +420,7 @@ func TestFilesPutAside(t *testing.T) {
 
 // TestDamageWhileRunning: a row that rotted is never answered; the views are rebuilt while the process goes on.
 func TestDamageWhileRunning(t *testing.T) {
+	t.Parallel()
 	log := eventlogtest.Provisioned(t)
 	l := newLive(t, log)
 	id, last := l.sync("ada", "ada@example.com")
@@ -444,6 +452,7 @@ func TestDamageWhileRunning(t *testing.T) {
 
 // TestNoPersonalData: nothing of a profile is in the views' file.
 func TestNoPersonalData(t *testing.T) {
+	t.Parallel()
 	log := eventlogtest.Provisioned(t)
 	l := newLive(t, log)
 	id := events.CustomerID("ada")

@@ -14,6 +14,7 @@ import (
 )
 
 func TestCustomerQueries(t *testing.T) {
+	t.Parallel()
 	log := eventlogtest.Provisioned(t)
 	l, nc := newLive(t, log), log.Conn()
 	ada, created := l.sync("ada", "ada@example.com")
@@ -81,6 +82,7 @@ func TestCustomerQueries(t *testing.T) {
 }
 
 func TestPaymentMethodQueries(t *testing.T) {
+	t.Parallel()
 	log := eventlogtest.Provisioned(t)
 	l, nc := newLive(t, log), log.Conn()
 	ada, _ := l.sync("ada", "ada@example.com")
@@ -133,6 +135,7 @@ func TestPaymentMethodQueries(t *testing.T) {
 
 // TestDefaultMovesDuringAWalk: each method is shown once, whatever becomes the default meanwhile.
 func TestDefaultMovesDuringAWalk(t *testing.T) {
+	t.Parallel()
 	log := eventlogtest.Provisioned(t)
 	l, nc := newLive(t, log), log.Conn()
 	ada, _ := l.sync("ada", "ada@example.com")
@@ -159,6 +162,7 @@ func TestDefaultMovesDuringAWalk(t *testing.T) {
 }
 
 func TestChargeQueries(t *testing.T) {
+	t.Parallel()
 	log := eventlogtest.Provisioned(t)
 	l, nc := newLive(t, log), log.Conn()
 	ada, _ := l.sync("ada", "ada@example.com")
@@ -221,6 +225,7 @@ func TestChargeQueries(t *testing.T) {
 }
 
 func TestSessionQueries(t *testing.T) {
+	t.Parallel()
 	log := eventlogtest.Provisioned(t)
 	l, nc := newLive(t, log), log.Conn()
 	ada, _ := l.sync("ada", "ada@example.com")
@@ -252,6 +257,7 @@ func TestSessionQueries(t *testing.T) {
 }
 
 func TestEventList(t *testing.T) {
+	t.Parallel()
 	log := eventlogtest.Provisioned(t)
 	l, nc := newLive(t, log), log.Conn()
 	ada, _ := l.sync("ada", "ada@example.com")
@@ -296,6 +302,7 @@ func TestEventList(t *testing.T) {
 
 // TestWalkWhileRowsArrive: a walk shows what was there when it began, each once, newest first.
 func TestWalkWhileRowsArrive(t *testing.T) {
+	t.Parallel()
 	log := eventlogtest.Provisioned(t)
 	l, nc := newLive(t, log), log.Conn()
 	ada, _ := l.sync("ada", "ada@example.com")

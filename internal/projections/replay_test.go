@@ -82,6 +82,7 @@ func FuzzReplay(f *testing.F) {
 
 // TestRowsAreTheLastSnapshots compares every row with a plain fold over the events.
 func TestRowsAreTheLastSnapshots(t *testing.T) {
+	t.Parallel()
 	entries := randomHistory(t, 4, 2000)
 	s := openTestStore(t, filepath.Join(t.TempDir(), FileName))
 	defer closeStore(t, s)
@@ -123,6 +124,7 @@ func TestRowsAreTheLastSnapshots(t *testing.T) {
 
 // TestIndexesNameWhatThereIs: no entry is left behind when a row moves on.
 func TestIndexesNameWhatThereIs(t *testing.T) {
+	t.Parallel()
 	entries := randomHistory(t, 8, 2000)
 	s := openTestStore(t, filepath.Join(t.TempDir(), FileName))
 	defer closeStore(t, s)
@@ -161,6 +163,7 @@ func TestIndexesNameWhatThereIs(t *testing.T) {
 
 // TestProjectorNeverSkips: what must not be skipped changes nothing, and says what and where it is.
 func TestProjectorNeverSkips(t *testing.T) {
+	t.Parallel()
 	history := randomHistory(t, 5, 60)
 	changed := func(i int, change func(*events.Event)) []eventlog.Entry {
 		list := slices.Clone(history)

@@ -20,6 +20,7 @@ import (
 )
 
 func TestRefusedQueries(t *testing.T) {
+	t.Parallel()
 	log := eventlogtest.Provisioned(t)
 	l := newLive(t, log)
 	ada, _ := l.sync("ada", "ada@example.com")
@@ -86,6 +87,7 @@ func TestRefusedQueries(t *testing.T) {
 
 // TestReadYourWrites: a query waits for the sequence that it asks for, and no longer than it may.
 func TestReadYourWrites(t *testing.T) {
+	t.Parallel()
 	log := eventlogtest.Provisioned(t)
 	l := newLive(t, log)
 	p := startProjector(t, log, t.TempDir())
@@ -124,6 +126,7 @@ func TestReadYourWrites(t *testing.T) {
 
 // TestStopEndsWaits: one who waits for a sequence that will not come any more is told so before the connection goes.
 func TestStopEndsWaits(t *testing.T) {
+	t.Parallel()
 	server := eventlogtest.Start(t)
 	log := eventlogtest.Open(t, server.Conn(t))
 	p, err := Open(t.TempDir(), log, Config{})
@@ -180,6 +183,7 @@ func waitFor(tb testing.TB, what string, ok func() bool) {
 
 // TestOneWalkAtATime: whoever asks for the digest meanwhile is to ask again.
 func TestOneWalkAtATime(t *testing.T) {
+	t.Parallel()
 	s := openTestStore(t, filepath.Join(t.TempDir(), FileName))
 	defer closeStore(t, s)
 	q := &queries{store: s}
@@ -196,6 +200,7 @@ func TestOneWalkAtATime(t *testing.T) {
 
 // TestOverloaded: 256 queries at once, more are refused, and room is given again.
 func TestOverloaded(t *testing.T) {
+	t.Parallel()
 	log := eventlogtest.Provisioned(t)
 	l := newLive(t, log)
 	l.sync("ada", "ada@example.com")
@@ -223,6 +228,7 @@ func TestOverloaded(t *testing.T) {
 
 // TestServiceTellsOfItself: the micro protocol's PING and INFO are answered.
 func TestServiceTellsOfItself(t *testing.T) {
+	t.Parallel()
 	log := eventlogtest.Provisioned(t)
 	startProjector(t, log, t.TempDir())
 	answer, err := log.Conn().Request("$SRV.INFO.paykit-query", nil, 5*time.Second)
@@ -249,6 +255,7 @@ func TestServiceTellsOfItself(t *testing.T) {
 
 // TestLargePages: a page ends before it is larger than a message, and the walk goes on.
 func TestLargePages(t *testing.T) {
+	t.Parallel()
 	log := eventlogtest.Provisioned(t)
 	l := newLive(t, log)
 	ada, _ := l.sync("ada", "ada@example.com")
@@ -278,6 +285,7 @@ func TestLargePages(t *testing.T) {
 
 // TestProfilesOutOfReach: a query that can't read a profile says "try again" and not that there is none.
 func TestProfilesOutOfReach(t *testing.T) {
+	t.Parallel()
 	log := eventlogtest.Provisioned(t)
 	l := newLive(t, log)
 	l.sync("ada", "ada@example.com")

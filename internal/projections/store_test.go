@@ -50,6 +50,7 @@ func overwrite(t *testing.T, path string, at int64, n int) {
 }
 
 func TestOpenTellsWhatIsWrongWithAFile(t *testing.T) {
+	t.Parallel()
 	page := os.Getpagesize()
 	tests := map[string]struct {
 		spoil func(t *testing.T, path string, size int64)
@@ -98,19 +99,24 @@ func TestOpenTellsWhatIsWrongWithAFile(t *testing.T) {
 			flipInRow(t, path)
 		}, "damaged"},
 	}
+	source := filepath.Join(t.TempDir(), FileName)
+	fileWith(t, source, randomHistory(t, 6, 1000))
+	sound, err := os.ReadFile(source)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, tt := range tests {
 		for _, readThrough := range []bool{false, true} {
 			if !readThrough && name == "a row with a flipped bit" {
 				continue // shows only when it is read
 			}
 			t.Run(fmt.Sprintf("%s, read through %v", name, readThrough), func(t *testing.T) {
+				t.Parallel()
 				path := filepath.Join(t.TempDir(), FileName)
-				fileWith(t, path, randomHistory(t, 6, 1000))
-				info, err := os.Stat(path)
-				if err != nil {
+				if err := os.WriteFile(path, sound, 0o600); err != nil { //nolint:gosec // G703: the test's own folder
 					t.Fatal(err)
 				}
-				tt.spoil(t, path, info.Size())
+				tt.spoil(t, path, int64(len(sound)))
 				s, err := openStore(path, storeOptions{check: readThrough})
 				if err == nil {
 					closeStore(t, s)
@@ -132,6 +138,7 @@ func TestOpenTellsWhatIsWrongWithAFile(t *testing.T) {
 // TestOpenAfterAnyCut: wherever the file was cut off, opening says that it is damaged, without reading it through and
 // without a crash.
 func TestOpenAfterAnyCut(t *testing.T) {
+	t.Parallel()
 	source := filepath.Join(t.TempDir(), FileName)
 	for i := range 4 { // several transactions, so that the list of free pages stands at the end
 		s := openTestStore(t, source)
@@ -167,6 +174,7 @@ func TestOpenAfterAnyCut(t *testing.T) {
 
 // TestOpenAfterAnyZeroedPage: whichever page is lost, the file is put aside or has lost nothing.
 func TestOpenAfterAnyZeroedPage(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), FileName)
 	entries := randomHistory(t, 7, 400)
 	want := fileWith(t, path, entries)
@@ -208,6 +216,7 @@ func TestOpenAfterAnyZeroedPage(t *testing.T) {
 }
 
 func TestEmptyFileOpensAsNew(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), FileName)
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -220,6 +229,7 @@ func TestEmptyFileOpensAsNew(t *testing.T) {
 }
 
 func TestFolderOutOfReachIsNoDamage(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), FileName)
 	if err := os.Mkdir(path, 0o700); err != nil {
 		t.Fatal(err)
@@ -231,6 +241,7 @@ func TestFolderOutOfReachIsNoDamage(t *testing.T) {
 }
 
 func TestLockedFileIsLeftAlone(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), FileName)
 	s := openTestStore(t, path)
 	defer closeStore(t, s)
@@ -243,6 +254,7 @@ func TestLockedFileIsLeftAlone(t *testing.T) {
 }
 
 func TestSetAsideKeepsEarlierFiles(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), FileName)
 	now := time.Date(2026, 11, 22, 6, 14, 0, 0, time.UTC)
 	for range 3 {
@@ -318,6 +330,7 @@ func filesIn(t *testing.T, dir string) []string {
 
 // TestBugIsNoDamage: what panics in our own code is an error, and the file stays in use.
 func TestBugIsNoDamage(t *testing.T) {
+	t.Parallel()
 	s := openTestStore(t, filepath.Join(t.TempDir(), FileName))
 	defer closeStore(t, s)
 	var none []byte
