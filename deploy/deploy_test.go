@@ -3,6 +3,7 @@ package deploy_test
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -85,9 +86,9 @@ func TestNATSConfigurationKeepsItsPromises(t *testing.T) {
 			if len(o.Users) != len(roles) || o.NoAuthUser != "" {
 				t.Errorf("%d users, no_auth_user %q; want one for each of %v and no door without a password", len(o.Users), o.NoAuthUser, roles)
 			}
-			for i, u := range o.Users {
-				if u.Username != roles[i] || u.Password != password(u.Username) {
-					t.Errorf("user %d is %q, want %q with the password of its variable", i, u.Username, roles[i])
+			for _, u := range o.Users { // accounts are read from a map: in any order
+				if !slices.Contains(roles, u.Username) || u.Password != password(u.Username) {
+					t.Errorf("user %q is none of %v with the password of its variable", u.Username, roles)
 				}
 			}
 		})
