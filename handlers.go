@@ -16,6 +16,13 @@ func (h Handlers) byType(c *Client) map[events.Type]func(context.Context, Event)
 			}
 		}
 	}
+	account := func(t events.Type, f func(context.Context, ProviderAccountEvent) error) {
+		if f != nil {
+			m[t] = func(ctx context.Context, e Event) error {
+				return f(ctx, ProviderAccountEvent{Event: e, Customer: c.ref(e), ProviderAccount: *e.Data.ProviderAccount})
+			}
+		}
+	}
 	checkout := func(t events.Type, f func(context.Context, CheckoutEvent) error) {
 		if f != nil {
 			m[t] = func(ctx context.Context, e Event) error {
@@ -49,29 +56,44 @@ func (h Handlers) byType(c *Client) map[events.Type]func(context.Context, Event)
 	customer(events.CustomerCreated, h.CustomerCreated)
 	customer(events.CustomerUpdated, h.CustomerUpdated)
 	customer(events.CustomerDeleted, h.CustomerDeleted)
+	account(events.ProviderAccountLinked, h.ProviderAccountLinked)
+	account(events.ProviderAccountUnlinked, h.ProviderAccountUnlinked)
+	checkout(events.CheckoutRequested, h.CheckoutRequested)
 	checkout(events.CheckoutCreated, h.CheckoutCreated)
+	checkout(events.CheckoutExpireRequested, h.CheckoutExpireRequested)
 	checkout(events.CheckoutCompleted, h.CheckoutCompleted)
 	checkout(events.CheckoutExpired, h.CheckoutExpired)
 	checkout(events.CheckoutFailed, h.CheckoutFailed)
+	setup(events.SetupRequested, h.SetupRequested)
+	setup(events.SetupCreated, h.SetupCreated)
+	setup(events.SetupRefreshRequested, h.SetupRefreshRequested)
 	setup(events.SetupCompleted, h.SetupCompleted)
 	setup(events.SetupExpired, h.SetupExpired)
 	setup(events.SetupFailed, h.SetupFailed)
 	method(events.PaymentMethodAttached, h.PaymentMethodAttached)
 	method(events.PaymentMethodUpdated, h.PaymentMethodUpdated)
+	method(events.PaymentMethodDefaultRequested, h.PaymentMethodDefaultRequested)
 	method(events.PaymentMethodDefaultSet, h.PaymentMethodDefaultSet)
+	method(events.PaymentMethodDetachRequested, h.PaymentMethodDetachRequested)
 	method(events.PaymentMethodDetached, h.PaymentMethodDetached)
+	charge(events.ChargeRequested, h.ChargeRequested)
 	charge(events.ChargeProcessing, h.ChargeProcessing)
 	charge(events.ChargeRequiresAction, h.ChargeRequiresAction)
+	charge(events.ChargeInDoubt, h.ChargeInDoubt)
 	charge(events.ChargeSucceeded, h.ChargeSucceeded)
 	charge(events.ChargeFailed, h.ChargeFailed)
+	charge(events.ChargeCancelRequested, h.ChargeCancelRequested)
 	charge(events.ChargeCanceled, h.ChargeCanceled)
+	charge(events.ChargeRefundRequested, h.ChargeRefundRequested)
 	charge(events.ChargeRefunded, h.ChargeRefunded)
 	charge(events.ChargeRefundFailed, h.ChargeRefundFailed)
 	charge(events.ChargeDisputed, h.ChargeDisputed)
 	charge(events.ChargeDisputeClosed, h.ChargeDisputeClosed)
+	charge(events.ChargeRefreshRequested, h.ChargeRefreshRequested)
+	charge(events.ChargeUpdated, h.ChargeUpdated)
 	if h.CommandRejected != nil {
 		m[events.CommandRejected] = func(ctx context.Context, e Event) error {
-			return h.CommandRejected(ctx, CommandEvent{Event: e, Command: *e.Data.Command})
+			return h.CommandRejected(ctx, CommandEvent{Event: e, Customer: c.ref(e), Command: *e.Data.Command})
 		}
 	}
 	return m

@@ -206,8 +206,10 @@ func TestAnswersNeverReachTheStreams(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, request := range [][2]string{
-			{"paykit.api.customer.sync", `{"referenceId":"user_reply"}`}, {"paykit.api.charge.create", `{}`},
-			{"paykit.query.customer.get", `{"referenceId":"user_reply"}`}, {"paykit.query.charge.get", `{"nope":1}`},
+			{"paykit.api.customer.sync", `{"referenceId":"user_reply"}`},
+			{"paykit.api.charge.create", `{}`},
+			{"paykit.query.customer.get", `{"referenceId":"user_reply"}`},
+			{"paykit.query.charge.get", `{"nope":1}`},
 		} {
 			if err := nc.PublishRequest(request[0], reply, []byte(request[1])); err != nil {
 				t.Fatal(err)

@@ -4,51 +4,74 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"regexp"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/paykit-go/paykit/internal/events"
 )
 
 // Handlers says what an app does with which event; a field left nil is not asked for. A handler that returns nil has
-// dealt with its event for good. One that returns an error, or panics, is called again with the same event, a little later each
-// time, and the customer's later events wait for it.
+// dealt with its event for good. One that returns an error, or panics, is called again with the same event, a little
+// later each time and at last each minute; [OnError] is told. The customer's later events wait for it, other customers' do
+// not. A handler should end with its context, which ends with the subscription's: as long as it runs it holds one of the
+// places of [WithConcurrency].
 //
-// Delivery is at least once: an event can come twice (Event.ID is the same both times), after a crash or when a
-// handler takes longer than the process lives.
+// Delivery is at least once: an event can come twice (Event.ID is the same both times), after a crash or when a process
+// could not reach the server for a while. A process handles one customer's events in order and one at a time; only after
+// a crash, or when several processes share a name, can an older event come after a newer one of its entity: then its
+// Event.EntityVersion is the smaller.
 type Handlers struct {
 	CustomerCreated func(context.Context, CustomerEvent) error
 	CustomerUpdated func(context.Context, CustomerEvent) error
 	CustomerDeleted func(context.Context, CustomerEvent) error
 
-	CheckoutCreated   func(context.Context, CheckoutEvent) error
-	CheckoutCompleted func(context.Context, CheckoutEvent) error
-	CheckoutExpired   func(context.Context, CheckoutEvent) error
-	CheckoutFailed    func(context.Context, CheckoutEvent) error
+	ProviderAccountLinked   func(context.Context, ProviderAccountEvent) error
+	ProviderAccountUnlinked func(context.Context, ProviderAccountEvent) error
 
-	SetupCompleted func(context.Context, SetupEvent) error
-	SetupExpired   func(context.Context, SetupEvent) error
-	SetupFailed    func(context.Context, SetupEvent) error
+	CheckoutRequested       func(context.Context, CheckoutEvent) error
+	CheckoutCreated         func(context.Context, CheckoutEvent) error
+	CheckoutExpireRequested func(context.Context, CheckoutEvent) error
+	CheckoutCompleted       func(context.Context, CheckoutEvent) error
+	CheckoutExpired         func(context.Context, CheckoutEvent) error
+	CheckoutFailed          func(context.Context, CheckoutEvent) error
 
-	PaymentMethodAttached   func(context.Context, PaymentMethodEvent) error
-	PaymentMethodUpdated    func(context.Context, PaymentMethodEvent) error
-	PaymentMethodDefaultSet func(context.Context, PaymentMethodEvent) error
-	PaymentMethodDetached   func(context.Context, PaymentMethodEvent) error
+	SetupRequested        func(context.Context, SetupEvent) error
+	SetupCreated          func(context.Context, SetupEvent) error
+	SetupRefreshRequested func(context.Context, SetupEvent) error
+	SetupCompleted        func(context.Context, SetupEvent) error
+	SetupExpired          func(context.Context, SetupEvent) error
+	SetupFailed           func(context.Context, SetupEvent) error
 
-	ChargeProcessing     func(context.Context, ChargeEvent) error
-	ChargeRequiresAction func(context.Context, ChargeEvent) error
-	ChargeSucceeded      func(context.Context, ChargeEvent) error
-	ChargeFailed         func(context.Context, ChargeEvent) error
-	ChargeCanceled       func(context.Context, ChargeEvent) error
-	ChargeRefunded       func(context.Context, ChargeEvent) error // Refund is set
-	ChargeRefundFailed   func(context.Context, ChargeEvent) error // Refund is set
-	ChargeDisputed       func(context.Context, ChargeEvent) error // Dispute is set
-	ChargeDisputeClosed  func(context.Context, ChargeEvent) error // Dispute is set
+	PaymentMethodAttached         func(context.Context, PaymentMethodEvent) error
+	PaymentMethodUpdated          func(context.Context, PaymentMethodEvent) error
+	PaymentMethodDefaultRequested func(context.Context, PaymentMethodEvent) error
+	PaymentMethodDefaultSet       func(context.Context, PaymentMethodEvent) error
+	PaymentMethodDetachRequested  func(context.Context, PaymentMethodEvent) error
+	PaymentMethodDetached         func(context.Context, PaymentMethodEvent) error
+
+	ChargeRequested        func(context.Context, ChargeEvent) error
+	ChargeProcessing       func(context.Context, ChargeEvent) error
+	ChargeRequiresAction   func(context.Context, ChargeEvent) error
+	ChargeInDoubt          func(context.Context, ChargeEvent) error
+	ChargeSucceeded        func(context.Context, ChargeEvent) error
+	ChargeFailed           func(context.Context, ChargeEvent) error
+	ChargeCancelRequested  func(context.Context, ChargeEvent) error
+	ChargeCanceled         func(context.Context, ChargeEvent) error
+	ChargeRefundRequested  func(context.Context, ChargeEvent) error // Refund is set
+	ChargeRefunded         func(context.Context, ChargeEvent) error // Refund is set
+	ChargeRefundFailed     func(context.Context, ChargeEvent) error // Refund is set
+	ChargeDisputed         func(context.Context, ChargeEvent) error // Dispute is set
+	ChargeDisputeClosed    func(context.Context, ChargeEvent) error // Dispute is set
+	ChargeRefreshRequested func(context.Context, ChargeEvent) error
+	ChargeUpdated          func(context.Context, ChargeEvent) error // Refund is set: it is pending
 
 	CommandRejected func(context.Context, CommandEvent) error // a queued command was refused
 
@@ -72,6 +95,13 @@ type CustomerEvent struct {
 	Event    Event
 	Customer CustomerRef
 	Changed  []string
+}
+
+// ProviderAccountEvent is an event of a customer's account at a provider.
+type ProviderAccountEvent struct {
+	Event           Event
+	Customer        CustomerRef
+	ProviderAccount events.ProviderAccount
 }
 
 // CheckoutEvent is an event of a checkout.
@@ -104,47 +134,64 @@ type ChargeEvent struct {
 	Dispute  *Dispute // in dispute events, the dispute it is about
 }
 
-// CommandEvent is the refusal of a queued command.
+// CommandEvent is the refusal of a queued command. Customer is whom the command named, if there is such a one.
 type CommandEvent struct {
-	Event   Event
-	Command events.Command
+	Event    Event
+	Customer CustomerRef
+	Command  events.Command
 }
 
 // SubscribeOption changes a subscription.
 type SubscribeOption func(*subscription)
 
 // FromBeginning makes a new subscription start with the first event there ever was; without it, it starts with the
-// events after its creation. A subscription that exists already goes on where it was.
+// events after its creation. A subscription that exists already goes on where it was; a handler that is added to it gets
+// the events from then on.
 func FromBeginning() SubscribeOption { return func(s *subscription) { s.beginning = true } }
 
-// WithConcurrency bounds how many customers' events are handled at once (default 16). One customer's events are always
-// handled one after the other, in order.
-func WithConcurrency(n int) SubscribeOption { return func(s *subscription) { s.lanes = max(n, 1) } }
+// WithConcurrency bounds how many customers' events are handled at once (default 16).
+func WithConcurrency(n int) SubscribeOption {
+	return func(s *subscription) { s.lanes = min(max(n, 1), maxInHand) }
+}
+
+// OnError is told of each error that a handler returned, and of each panic, before the handler is called again. It may be
+// called by several goroutines at once.
+func OnError(f func(Event, error)) SubscribeOption { return func(s *subscription) { s.onError = f } }
 
 // ErrSubscriptionName is returned by [Client.Subscribe] for a name that can't name a consumer.
 var ErrSubscriptionName = errors.New("a subscription's name is 1–64 letters, digits, - and _")
 
 const (
-	ackWait     = 30 * time.Second
-	maxInFlight = 512
+	ackWait       = 30 * time.Second
+	maxAckPending = 50_000 // of all processes, with what waits behind a customer whose handler fails
+	fetchMost     = 256
+	fetchWait     = time.Second // short, because a fetch is never cut off: the server would lose its place in the order
+	flushWait     = time.Second
+
+	longestFetchPause = 2 * time.Second // between fetches that fail
 )
 
 type subscription struct {
 	c         *Client
 	handle    map[events.Type]func(context.Context, Event) error
 	any       func(context.Context, Event) error
+	onError   func(Event, error)
 	beginning bool
 	lanes     int
+	ackWait   time.Duration
 }
 
 // Subscribe calls handlers for events, durably: under its name the installation remembers what was dealt with, so a
-// process that was away catches up. Several processes may share a name and its work. It returns when ctx ends (nil, after
-// the running handlers) or when the subscription can't go on.
+// process that was away catches up. It returns when ctx ends (nil, after the running handlers), or when the subscription
+// can't go on: its consumer was deleted, or the connection closed. A server that is away for a while is waited for.
+//
+// Several processes may share a name and its work. An event that only some of them have a handler for, as while a new
+// version is being rolled out, is left to those.
 func (c *Client) Subscribe(ctx context.Context, name string, h Handlers, options ...SubscribeOption) error {
 	if !regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`).MatchString(name) {
 		return fmt.Errorf("%w: %q", ErrSubscriptionName, name)
 	}
-	s := &subscription{c: c, handle: h.byType(c), any: h.Any, lanes: 16}
+	s := &subscription{c: c, handle: h.byType(c), any: h.Any, onError: func(Event, error) {}, lanes: 16, ackWait: ackWait}
 	for _, option := range options {
 		option(s)
 	}
@@ -153,17 +200,20 @@ func (c *Client) Subscribe(ctx context.Context, name string, h Handlers, options
 	}
 	consumer, err := s.consumer(ctx, name)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: subscription %s: %w", ErrUnavailable, name, err)
 	}
-	return s.run(ctx, consumer)
+	if err := s.run(ctx, consumer); err != nil {
+		return fmt.Errorf("%w: subscription %s: %w", ErrUnavailable, name, err)
+	}
+	return nil
 }
 
-// consumer makes the durable consumer, or finds it and brings its filters up to date. Where it starts is decided once,
-// when it is made.
+// consumer makes the durable consumer, or finds it and brings it up to date. Where it starts is decided once, when it is
+// made.
 func (s *subscription) consumer(ctx context.Context, name string) (jetstream.Consumer, error) {
 	js, err := jetstream.New(s.c.nc)
 	if err != nil {
-		return nil, fmt.Errorf("paykit: jetstream: %w", err)
+		return nil, err
 	}
 	stream := strings.ToUpper(s.c.prefix) + "_LOG"
 	config := jetstream.ConsumerConfig{
@@ -171,34 +221,70 @@ func (s *subscription) consumer(ctx context.Context, name string) (jetstream.Con
 		Description:    "subscription " + name,
 		DeliverPolicy:  jetstream.DeliverNewPolicy,
 		AckPolicy:      jetstream.AckExplicitPolicy,
-		AckWait:        ackWait,
-		MaxAckPending:  maxInFlight,
+		AckWait:        s.ackWait,
+		MaxAckPending:  maxAckPending,
 		FilterSubjects: s.filters(),
 	}
 	if s.beginning {
 		config.DeliverPolicy = jetstream.DeliverAllPolicy
 	}
-	consumer, err := js.Consumer(ctx, stream, config.Durable)
-	switch {
-	case errors.Is(err, jetstream.ErrConsumerNotFound):
-		consumer, err = js.CreateConsumer(ctx, stream, config)
-		if errors.Is(err, jetstream.ErrConsumerExists) { // another process of this name was faster
-			consumer, err = js.Consumer(ctx, stream, config.Durable)
+	// Processes that start at once may change the consumer between our look and our change: then we look again.
+	for range 5 {
+		var found jetstream.Consumer
+		found, err = js.Consumer(ctx, stream, config.Durable)
+		if errors.Is(err, jetstream.ErrConsumerNotFound) {
+			if found, err = js.CreateConsumer(ctx, stream, config); err == nil {
+				return found, nil
+			}
+			if errors.Is(err, jetstream.ErrConsumerExists) {
+				continue // another process of this name was faster
+			}
 		}
-	case err == nil && !slices.Equal(filtersOf(consumer.CachedInfo().Config), config.FilterSubjects):
-		config.DeliverPolicy = consumer.CachedInfo().Config.DeliverPolicy
-		consumer, err = js.UpdateConsumer(ctx, stream, config)
+		if err != nil {
+			return nil, err
+		}
+		want, same := s.upToDate(found.CachedInfo(), config)
+		if same {
+			return found, nil
+		}
+		if _, err = js.UpdateConsumer(ctx, stream, want); err != nil {
+			return nil, err
+		}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: subscription %s: %w", ErrUnavailable, name, err)
-	}
-	return consumer, nil
+	return nil, errors.New("its consumer is changed by others all the time")
 }
 
-// filters are the subjects of the events asked for; all of the LOG for Any.
+// upToDate is the configuration that a found consumer should have, and whether it has it. While other processes wait for
+// messages nothing that they asked for is taken away: what is skipped for one of the name is skipped for all.
+func (s *subscription) upToDate(info *jetstream.ConsumerInfo, ours jetstream.ConsumerConfig) (want jetstream.ConsumerConfig, same bool) {
+	has := info.Config
+	filters := has.FilterSubjects
+	if has.FilterSubject != "" {
+		filters = []string{has.FilterSubject}
+	}
+	want = has
+	want.FilterSubject, want.FilterSubjects = "", ours.FilterSubjects
+	if info.NumWaiting > 0 {
+		all := s.everything()
+		if slices.Contains(filters, all) || slices.Contains(ours.FilterSubjects, all) {
+			want.FilterSubjects = []string{all}
+		} else {
+			want.FilterSubjects = slices.Compact(slices.Sorted(slices.Values(slices.Concat(filters, ours.FilterSubjects))))
+		}
+	}
+	want.AckWait, want.MaxAckPending = ours.AckWait, ours.MaxAckPending
+	same = has.AckWait == want.AckWait && has.MaxAckPending == want.MaxAckPending &&
+		slices.Equal(slices.Sorted(slices.Values(filters)), want.FilterSubjects)
+	return want, same
+}
+
+// everything is the filter of all events.
+func (s *subscription) everything() string { return s.c.prefix + ".log.>" }
+
+// filters are the subjects of the events asked for, sorted; all of the LOG for Any.
 func (s *subscription) filters() []string {
 	if s.any != nil {
-		return []string{s.c.prefix + ".log.>"}
+		return []string{s.everything()}
 	}
 	var list []string
 	for t := range s.handle {
@@ -208,164 +294,128 @@ func (s *subscription) filters() []string {
 	return list
 }
 
-func filtersOf(c jetstream.ConsumerConfig) []string {
-	if c.FilterSubject != "" {
-		return []string{c.FilterSubject}
-	}
-	return slices.Sorted(slices.Values(c.FilterSubjects))
-}
-
-// run pulls messages into lanes, one a customer, so that a slow or failing handler holds up that customer only.
+// run fetches messages into lanes, one a customer, until ctx ends or nothing can come any more.
 func (s *subscription) run(ctx context.Context, consumer jetstream.Consumer) error {
-	messages, err := consumer.Messages(jetstream.PullMaxMessages(s.lanes*2), jetstream.PullExpiry(5*time.Second))
-	if err != nil {
-		return fmt.Errorf("%w: subscribe: %w", ErrUnavailable, err)
-	}
-	stop := context.AfterFunc(ctx, messages.Stop)
-	defer stop()
-	lanes := newLanes(s.lanes, func(m jetstream.Msg) { s.deal(ctx, m) })
-	defer lanes.wait()
-	beating := make(chan struct{})
-	defer close(beating)
-	go lanes.beat(beating)
-	for {
-		m, err := messages.Next()
-		switch {
-		case ctx.Err() != nil || errors.Is(err, jetstream.ErrMsgIteratorClosed):
+	// The lanes end after the last fetch, at most a second later: what they give back must not be brought again to an
+	// inbox that nobody reads any more.
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	l := newLanes(s.c.nc, ctx.Done(), s.lanes, s.ackWait, s.deal)
+	stop := make(chan struct{})
+	var heart sync.WaitGroup
+	heart.Go(func() { l.beat(stop) })
+	defer func() {
+		cancel()
+		l.finish()
+		close(stop) // what runs is kept from being delivered again until it has ended
+		heart.Wait()
+		s.flush(work)
+	}()
+	for pause := firstPause; ; {
+		n := l.room(ctx) // before messages are asked for, so that none waits where no heartbeat covers it
+		if ctx.Err() != nil {
 			return nil
-		case errors.Is(err, jetstream.ErrConsumerDeleted), errors.Is(err, jetstream.ErrConsumerNotFound):
-			return fmt.Errorf("%w: the subscription was deleted: %w", ErrUnavailable, err)
-		case err != nil: // a missed heartbeat, a reconnect: the iterator goes on by itself
+		}
+		err := nats.ErrDisconnected // nothing is asked for then: requests would pile up until it is back
+		if s.c.nc.IsConnected() {
+			err = fetch(consumer, min(n, fetchMost), func(m jetstream.Msg) { l.put(work, laneOf(m.Subject()), m) })
+		}
+		if err == nil {
+			pause = firstPause
 			continue
 		}
-		lanes.put(ctx, customerToken(m.Subject()), m)
+		if err := s.gone(ctx, consumer, err); err != nil && ctx.Err() == nil {
+			return err
+		}
+		select { // a new leader, a server that restarts
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+			pause = min(2*pause, longestFetchPause)
+		}
 	}
 }
 
-func customerToken(subject string) string { return subject[strings.LastIndexByte(subject, '.')+1:] }
+// fetch asks for up to n messages and hands over those that come in time.
+func fetch(consumer jetstream.Consumer, n int, put func(jetstream.Msg)) error {
+	// Jittered: of processes that ask in step the server would answer the same one each time.
+	wait := fetchWait/2 + rand.N(fetchWait/2) //nolint:gosec // G404: jitter, not a secret
+	batch, err := consumer.Fetch(n, jetstream.FetchMaxWait(wait))
+	if err != nil {
+		return err
+	}
+	for m := range batch.Messages() {
+		put(m)
+	}
+	return batch.Error()
+}
 
-// deal calls the handler until it is content, acknowledges, and keeps the message ours meanwhile. A crash before the
-// acknowledgement leaves the message to be delivered again.
-func (s *subscription) deal(ctx context.Context, m jetstream.Msg) {
-	e, err := events.Decode(m.Data())
-	if errors.Is(err, events.ErrUnknownType) { // of a newer version; an app skips it
-		_ = m.Ack()
-		return
+// gone tells whether a failed fetch means that no message will ever come again.
+func (s *subscription) gone(ctx context.Context, consumer jetstream.Consumer, cause error) error {
+	switch {
+	case s.c.nc.IsClosed():
+		return nats.ErrConnectionClosed
+	case !s.c.nc.IsConnected():
+		return nil
+	case errors.Is(cause, jetstream.ErrConsumerDeleted):
+		return cause
+	}
+	_, err := consumer.Info(ctx)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
+		return err
+	}
+	return nil
+}
+
+// flush waits until the server has the last acknowledgements: the process may end right after Subscribe.
+func (s *subscription) flush(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushWait)
+	defer cancel()
+	if s.c.nc.IsConnected() {
+		_ = s.c.nc.FlushWithContext(ctx) // what is lost is delivered again
+	}
+}
+
+// laneOf is the last token of a subject, the customer; of an event without one, the entity before it.
+func laneOf(subject string) string {
+	tokens := strings.Split(subject, ".")
+	last := len(tokens) - 1
+	if last > 0 && tokens[last] == events.None {
+		last--
+	}
+	return tokens[last]
+}
+
+// deal calls the handler of a message's event once.
+func (s *subscription) deal(ctx context.Context, it *item) verdict {
+	e, err := events.Decode(it.data)
+	if errors.Is(err, events.ErrUnknownType) {
+		return notKnown // an app skips it, unless another of its processes is newer
 	}
 	if err != nil {
-		_ = m.TermWithReason("not an event")
-		return
+		return noEvent
 	}
 	handler := s.handle[e.Type]
 	if handler == nil {
 		handler = s.any
 	}
 	if handler == nil {
-		_ = m.Ack()
-		return
+		return notAsked
 	}
-	pause := 250 * time.Millisecond
-	for {
-		if ctx.Err() == nil && guarded(ctx, handler, *e) == nil {
-			_ = m.Ack()
-			return
+	if err := guarded(ctx, handler, *e); err != nil {
+		if ctx.Err() == nil {
+			s.onError(*e, err)
 		}
-		select {
-		case <-ctx.Done():
-			_ = m.Nak()
-			return
-		case <-time.After(pause):
-			pause = min(2*pause, time.Minute)
-		}
+		return again
 	}
+	return dealtWith
 }
 
 // guarded turns a handler's panic into an error, so that one event does not end the app's subscription.
 func guarded(ctx context.Context, handler func(context.Context, Event) error, e Event) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("handler of %s panicked: %v", e.Type, p)
+			err = fmt.Errorf("handler of %s panicked: %v\n%s", e.Type, p, debug.Stack())
 		}
 	}()
 	return handler(ctx, e)
 }
-
-// lanes run jobs one after the other per key, and at most n keys at once. What is in them is kept from being delivered
-// again, since JetStream counts the time from the moment it sent a message.
-type lanes struct {
-	do    func(jetstream.Msg)
-	slots chan struct{} // keys at work
-	room  chan struct{} // messages in hand
-	wg    sync.WaitGroup
-
-	mu     sync.Mutex
-	queue  map[string][]jetstream.Msg // guarded by mu; a key with an entry has a goroutine
-	inHand map[jetstream.Msg]struct{} // guarded by mu
-}
-
-func newLanes(n int, do func(jetstream.Msg)) *lanes {
-	return &lanes{
-		do: do, slots: make(chan struct{}, n), room: make(chan struct{}, maxInFlight/2),
-		queue: map[string][]jetstream.Msg{}, inHand: map[jetstream.Msg]struct{}{},
-	}
-}
-
-// put queues a message, and waits while too many are in hand.
-func (l *lanes) put(ctx context.Context, key string, m jetstream.Msg) {
-	select {
-	case l.room <- struct{}{}:
-	case <-ctx.Done():
-		_ = m.Nak()
-		return
-	}
-	l.mu.Lock()
-	waiting, running := l.queue[key]
-	l.queue[key] = append(waiting, m)
-	l.inHand[m] = struct{}{}
-	l.mu.Unlock()
-	if !running {
-		l.wg.Go(func() { l.run(key) })
-	}
-}
-
-func (l *lanes) run(key string) {
-	l.slots <- struct{}{}
-	defer func() { <-l.slots }()
-	for {
-		l.mu.Lock()
-		waiting := l.queue[key]
-		if len(waiting) == 0 {
-			delete(l.queue, key)
-			l.mu.Unlock()
-			return
-		}
-		m := waiting[0]
-		l.queue[key] = waiting[1:]
-		l.mu.Unlock()
-		l.do(m)
-		l.mu.Lock()
-		delete(l.inHand, m)
-		l.mu.Unlock()
-		<-l.room
-	}
-}
-
-// beat tells the server that what is in hand is being worked on.
-func (l *lanes) beat(stop <-chan struct{}) {
-	tick := time.NewTicker(ackWait / 3)
-	defer tick.Stop()
-	for {
-		select {
-		case <-stop:
-			return
-		case <-tick.C:
-			l.mu.Lock()
-			for m := range l.inHand {
-				_ = m.InProgress()
-			}
-			l.mu.Unlock()
-		}
-	}
-}
-
-func (l *lanes) wait() { l.wg.Wait() }
