@@ -357,7 +357,7 @@ func TestStopsAtWhatItDoesNotKnow(t *testing.T) {
 }
 
 // TestFilesPutAside: whatever is wrong with the file, the views are rebuilt and the file is kept under another name.
-func TestFilesPutAside(t *testing.T) {
+func TestFilesPutAside(t *testing.T) { //nolint:tparallel // its rows share one server, one after the other
 	t.Parallel()
 	log := eventlogtest.Provisioned(t)
 	last := fillLog(t, log, 40, 200)

@@ -162,7 +162,7 @@ func TestIndexesNameWhatThereIs(t *testing.T) {
 }
 
 // TestProjectorNeverSkips: what must not be skipped changes nothing, and says what and where it is.
-func TestProjectorNeverSkips(t *testing.T) {
+func TestProjectorNeverSkips(t *testing.T) { //nolint:tparallel // its rows share one server, one after the other
 	t.Parallel()
 	history := randomHistory(t, 5, 60)
 	changed := func(i int, change func(*events.Event)) []eventlog.Entry {

@@ -19,7 +19,7 @@ import (
 	"github.com/paykit-go/paykit/internal/natsapi"
 )
 
-func TestRefusedQueries(t *testing.T) {
+func TestRefusedQueries(t *testing.T) { //nolint:tparallel // its rows share one server, one after the other
 	t.Parallel()
 	log := eventlogtest.Provisioned(t)
 	l := newLive(t, log)
