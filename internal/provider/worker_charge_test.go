@@ -19,7 +19,9 @@ func TestChargeSucceeds(t *testing.T) {
 	w := newWorld(t)
 	p := w.buyer("pm_card_visa")
 	w.called()
-	w.start()
+	worker := w.worker()
+	worker.LookAfter(time.Hour, time.Hour, 50*time.Millisecond) // or a slow machine would look while the charge is made
+	w.run(worker)
 	e := p.charge("")
 	c := w.untilCharge(e.Event.Subject, events.ChargeStatusSucceeded)
 
