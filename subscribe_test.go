@@ -320,6 +320,7 @@ func TestAnOlderProcessLeavesWhatItDoesNotKnow(t *testing.T) {
 	s.until(t, "all that the newer process asks for", func() bool { return s.total() >= 25 })
 	// The older version is started once more, while the newer one runs: it takes nothing from it either.
 	again := listen(t, f.client(), "deploy", first)
+	f.consumer("deploy", func(i *jetstream.ConsumerInfo) bool { return i.NumWaiting == 3 })
 	f.customers(1, references...)
 	s.until(t, "what came after the older one's start", func() bool { return s.total() >= 33 })
 	if err := again.ended(t); err != nil {
