@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"unicode/utf8"
 
+	"github.com/paykit-go/paykit/internal/crashpoint"
 	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
 )
@@ -118,6 +119,7 @@ func (h *Handler) reviseProfile(ctx context.Context, id string, last *events.Eve
 		}
 		revision, err := h.log.PutProfile(ctx, id, want, newest.Sequence)
 		if err == nil {
+			crashpoint.Hit("commands.profile_stored")
 			return events.SyncCustomer{Revision: revision, Changed: changed}, nil
 		}
 		// Somebody else was first, or the answer was lost: what is there now says.

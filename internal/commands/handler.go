@@ -13,6 +13,7 @@ import (
 	"github.com/oklog/ulid/v2"
 	"github.com/rs/zerolog"
 
+	"github.com/paykit-go/paykit/internal/crashpoint"
 	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
 )
@@ -164,6 +165,7 @@ func (h *Handler) execute(ctx context.Context, verb string, body []byte, meta Me
 	if refusal != nil {
 		return Result{}, refusal
 	}
+	crashpoint.Hit("commands.validated")
 	wait := min(max(meta.Wait, 0), MaxWait)
 	start := time.Now()
 	p := cmd.plan(h, k)
@@ -240,6 +242,7 @@ func (h *Handler) store(ctx context.Context, p plan, k call, limit time.Duration
 	if err != nil {
 		return eventlog.Entry{}, err
 	}
+	crashpoint.Hit("commands.appended")
 	if p.stored != nil {
 		if err := p.stored(ctx, e); err != nil {
 			return eventlog.Entry{}, err

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/paykit-go/paykit/internal/crashpoint"
 	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
 )
@@ -79,15 +80,18 @@ func (q *queue) handle(ctx context.Context, m eventlog.Message) eventlog.Result 
 	}
 	id := events.CommandID(verb, key)
 	logger := q.h.cfg.Logger.With().Str("command_id", id).Str("command_type", safeVerb(verb)).Uint64("stream_seq", m.Sequence).Logger()
+	crashpoint.Hit("queue.fetched")
 	err := q.execute(ctx, verb, key, m.Data, refusal)
 	if refusal, final := refusalOf(err); final {
 		// A crash after this append and before the erasure delivers the command again, and it is refused again, which
 		// appends nothing.
 		logger.Info().Str("code", string(refusal.Code)).Msg("command rejected")
 		err = q.reject(ctx, id, verb, m.Data, *refusal)
+		crashpoint.Hit("queue.rejected")
 	}
 	switch {
 	case err == nil:
+		crashpoint.Hit("queue.before_erase")
 		q.forget(m.Sequence)
 		return eventlog.Erase()
 	case temporary(err):

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 	"github.com/rs/zerolog"
 
+	"github.com/paykit-go/paykit/internal/crashpoint"
 	"github.com/paykit-go/paykit/internal/events"
 )
 
@@ -180,6 +181,7 @@ func (s *service) handle(ctx context.Context, verb string, r micro.Request) (ref
 	s.respond(r.Reply(), &nats.Msg{
 		Header: nats.Header{HeaderSequence: {strconv.FormatUint(result.Sequence, 10)}}, Data: result.Body,
 	})
+	crashpoint.Hit("commands.answered")
 	return false
 }
 

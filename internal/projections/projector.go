@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/bbolt"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/paykit-go/paykit/internal/crashpoint"
 	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
 )
@@ -203,9 +204,11 @@ func (p *Projector) apply(s *store, b eventlog.Batch) error {
 	}
 	// Rows and checkpoint are one commit. A crash before it leaves the views as they were, and the next start reads this
 	// batch again; a crash after it leaves them with the whole batch, and the next start goes on behind it.
+	crashpoint.Hit("projector.fetched")
 	if err := s.apply(b.Entries); err != nil {
 		return err
 	}
+	crashpoint.Hit("projector.tx_committed")
 	at := b.Entries[len(b.Entries)-1].Sequence
 	p.progress.change(func(g *progress) { g.sequence = max(g.sequence, at) })
 	return nil
@@ -233,6 +236,7 @@ func (s *store) apply(entries []eventlog.Entry) error {
 		if digest == "" {
 			return nil // nothing new
 		}
+		crashpoint.Hit("projector.tx_open")
 		return setCheckpoint(tx, at, digest)
 	})
 	if err == nil {

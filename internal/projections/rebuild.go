@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/paykit-go/paykit/internal/crashpoint"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
 )
 
@@ -97,6 +98,7 @@ func (s *store) fill(ctx context.Context, log *eventlog.Log, last uint64, progre
 		if err := s.apply(waiting); err != nil {
 			return err
 		}
+		crashpoint.Hit("projector.rebuild_applied")
 		if progress != nil {
 			progress(waiting[len(waiting)-1].Sequence, last)
 		}
@@ -145,10 +147,12 @@ func replace(path, live string) (bool, error) {
 		}
 		return false, err
 	}
+	crashpoint.Hit("projector.before_swap")
 	// A crash before this leaves the live file as it was; after it the new one is the live one.
 	if err := os.Rename(path, live); err != nil {
 		return false, err
 	}
+	crashpoint.Hit("projector.after_swap")
 	return true, syncDir(filepath.Dir(live))
 }
 

@@ -18,6 +18,8 @@ import (
 
 	"go.etcd.io/bbolt"
 	bbolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/paykit-go/paykit/internal/crashpoint"
 )
 
 // FileName is the views' file in the data directory.
@@ -345,6 +347,7 @@ func setAside(path, reason string, now time.Time) (string, error) {
 	if err := os.Rename(path, to); err != nil { //nolint:gosec // G703: the operator's own data directory
 		return "", fmt.Errorf("set %s aside: %w", path, err)
 	}
+	crashpoint.Hit("projector.set_aside")
 	return to, syncDir(filepath.Dir(path))
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"github.com/paykit-go/paykit/internal/crashpoint"
 	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
 )
@@ -171,6 +172,7 @@ func (a *Applier) putLink(ctx context.Context, providerID, objectID string, k ev
 	if err != nil {
 		return fmt.Errorf("link %s: %w", objectID, err)
 	}
+	crashpoint.Hit("normalizer.linked")
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/paykit-go/paykit/internal/crashpoint"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
 )
 
@@ -78,12 +79,14 @@ func (w *Worker) backfillFrom(ctx context.Context, p *guardedAPI, hooks Webhooks
 				return err
 			}
 		}
+		crashpoint.Hit("backfill.listed")
 		next[d.ID] = struct{}{}
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("backfill of %s: %w", p.id, err)
 	}
+	crashpoint.Hit("backfill.before_mark")
 	// A crash right before leaves the deliveries stored and the mark where it was: they are listed once more, and the
 	// INBOX refuses them.
 	if err := w.log.SetBackfillMark(ctx, p.id, started); err != nil {
@@ -139,6 +142,7 @@ func (w *Worker) backfillOne(ctx context.Context, providerID string, d Delivery,
 		return fmt.Errorf("store delivery %s: %w", d.ID, err)
 	}
 	if stored {
+		crashpoint.Hit("backfill.stored")
 		w.metrics.backfill.WithLabelValues(providerID).Inc()
 		w.cfg.Logger.Info().Str("provider", providerID).Str("delivery", d.ID).Str("type", d.Type).
 			Str("customer_id", owner).Msg("missing delivery fetched")

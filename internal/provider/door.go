@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"github.com/paykit-go/paykit/internal/crashpoint"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
 )
 
@@ -148,6 +149,7 @@ func (d *door) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	d.answer(w, id, d.take(w, r, id, hooks))
+	crashpoint.Hit("ingest.delivery_answered")
 	d.seconds.WithLabelValues(id).Observe(time.Since(begin).Seconds())
 }
 
@@ -157,6 +159,7 @@ func (d *door) take(w http.ResponseWriter, r *http.Request, providerID string, h
 	if refused != "" {
 		return refused
 	}
+	crashpoint.Hit("ingest.body_read")
 	log := d.cfg.Logger.With().Str("provider", providerID).Logger()
 	err := hooks.Verify(body, r.Header, d.cfg.Now())
 	var delivery Delivery
@@ -174,6 +177,7 @@ func (d *door) take(w http.ResponseWriter, r *http.Request, providerID string, h
 		d.refusals.Warn().Str("provider", providerID).Err(err).Msg("delivery refused")
 		return badSignature
 	}
+	crashpoint.Hit("ingest.verified")
 	ctx, cancel := context.WithTimeout(r.Context(), d.cfg.StoreTimeout)
 	defer cancel()
 	isNew, err := StoreDelivery(ctx, d.log, providerID, delivery, body)
@@ -191,6 +195,7 @@ func (d *door) take(w http.ResponseWriter, r *http.Request, providerID string, h
 	case !isNew:
 		return verdictDuplicate
 	}
+	crashpoint.Hit("ingest.delivery_stored")
 	// A crash right here leaves the delivery stored and the provider without an answer: it sends it again, and that is
 	// a duplicate.
 	return verdictStored

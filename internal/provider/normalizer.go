@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/paykit-go/paykit/internal/crashpoint"
 	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
 )
@@ -175,6 +176,7 @@ func (n *Normalizer) normalize(ctx context.Context, w *work) (err error) {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUndecodable, err)
 	}
+	crashpoint.Hit("normalizer.fetched")
 	w.log = w.log.With().Str("delivery_type", w.delivery.Type).Logger()
 	if n.otherMode(w.delivery) {
 		w.outcome = outcomeOtherMode
@@ -192,6 +194,7 @@ func (n *Normalizer) normalize(ctx context.Context, w *work) (err error) {
 		if err != nil {
 			return fmt.Errorf("observation %d of %s: %w", i+1, w.delivery.Type, err)
 		}
+		crashpoint.Hit("normalizer.observed")
 		w.take(got)
 	}
 	return parked
@@ -228,6 +231,7 @@ func (n *Normalizer) finish(ctx context.Context, w *work, result string) eventlo
 		n.count(w, "waiting")
 		return eventlog.Retry(backoff(n.retryFirst, w.Attempt, retryMost))
 	}
+	crashpoint.Hit("normalizer.before_ack")
 	n.forget(w.Sequence)
 	n.count(w, result)
 	if erase {
@@ -286,6 +290,7 @@ func (n *Normalizer) bury(ctx context.Context, w *work, cause error) eventlog.Re
 		n.count(w, "waiting")
 		return eventlog.Retry(backoff(n.retryFirst, w.Attempt, retryMost))
 	}
+	crashpoint.Hit("normalizer.buried")
 	w.log.Error().Err(cause).Msg("delivery set aside as a dead letter")
 	return n.finish(ctx, w, "buried")
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/paykit-go/paykit/internal/crashpoint"
 	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
 )
@@ -250,7 +251,10 @@ func (w *Worker) confirm(
 		payment, err = w.confirmAgain(ctx, r, p, c, how, step, err)
 	}
 	if err == nil {
-		return payment, false, w.point(step + "_answered")
+		if step == stepAuthenticate {
+			return payment, false, w.point("authenticate_answered")
+		}
+		return payment, false, w.point("confirm_answered")
 	}
 	switch ClassOf(err) {
 	case InDoubt:
@@ -259,6 +263,7 @@ func (w *Worker) confirm(
 		}
 		// A crash right after leaves the charge in doubt and the request open; settling asks within seconds.
 		_, _, updateErr := w.updateCharge(ctx, r, c.ID, events.ConfirmUnanswered{})
+		crashpoint.Hit("worker.doubt_recorded")
 		w.logRefusal(r, err)
 		return payment, true, updateErr
 	case Declined, Invalid:

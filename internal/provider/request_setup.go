@@ -50,7 +50,7 @@ func (w *Worker) setupRequested(ctx context.Context, r request) error {
 	if err != nil {
 		return err // an unanswered call appends nothing: it is repeated with its key
 	}
-	if err := w.point("session_created"); err != nil {
+	if err := w.point("setup_created"); err != nil {
 		return err
 	}
 	// A crash right before leaves a page that nobody has the address of; the next try's key answers with it.

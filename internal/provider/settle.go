@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/paykit-go/paykit/internal/crashpoint"
 	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
 )
@@ -53,6 +54,7 @@ func (w *Worker) settle(ctx context.Context, r request) error {
 	case e.Event.Data.Setup != nil:
 		err = w.settleSetup(ctx, r, e)
 	}
+	crashpoint.Hit("worker.settle_asked")
 	if errors.Is(err, errSettled) {
 		return nil
 	}

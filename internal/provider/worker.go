@@ -15,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/paykit-go/paykit/internal/crashpoint"
 	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
 )
@@ -224,7 +225,11 @@ func (l *later) Error() string { return l.reason }
 // errStopped is what a test's reached function ends the work with.
 var errStopped = errors.New("stopped here")
 
+// point is a place where the worker may die: see internal/crashpoint, where its name begins with "worker.".
 func (w *Worker) point(name string) error {
+	if crashpoint.Enabled {
+		crashpoint.Hit("worker." + name)
+	}
 	if w.reached == nil {
 		return nil
 	}
@@ -307,6 +312,7 @@ func (w *Worker) handle(
 		return w.bury(ctx, m, consumer, nil, err)
 	}
 	r := request{message: m, event: ev, consumer: consumer, attempt: m.Attempt}
+	crashpoint.Hit("worker.fetched")
 	try, cancel := context.WithTimeout(ctx, w.tryMost)
 	defer cancel()
 	err = do(try, r)
@@ -362,6 +368,7 @@ func (w *Worker) conclude(ctx context.Context, r request, err error, took time.D
 	}
 	log := w.cfg.Logger
 	if err == nil {
+		crashpoint.Hit("worker.carried_out")
 		outcome("done")
 		if r.consumer == eventlog.ConsumerRequests {
 			fields(log.Info()).Msg("command executed")

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/paykit-go/paykit/internal/crashpoint"
 	"github.com/paykit-go/paykit/internal/events"
 )
 
@@ -93,6 +94,7 @@ func (l *Log) publish(ctx context.Context, stream string, msg *nats.Msg, last ui
 	if msg.Header == nil {
 		msg.Header = nats.Header{}
 	}
+	crashpoint.Hit("eventlog.before_publish")
 	ack, err := l.js.PublishMsg(ctx, msg, jetstream.WithExpectStream(stream), jetstream.WithExpectLastSequenceForSubject(last, filter))
 	switch {
 	case err != nil:
@@ -100,6 +102,7 @@ func (l *Log) publish(ctx context.Context, stream string, msg *nats.Msg, last ui
 	case ack.Duplicate || ack.Stream != stream:
 		return 0, &UnknownError{Err: fmt.Errorf("acknowledged as a duplicate, or by stream %q", ack.Stream)}
 	}
+	crashpoint.Hit("eventlog.published")
 	return ack.Sequence, nil
 }
 

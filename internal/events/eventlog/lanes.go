@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/paykit-go/paykit/internal/crashpoint"
 )
 
 // lanes works on messages: one goroutine per key that has any, at most so many handlers at once.
@@ -181,13 +183,16 @@ func (w *lanes) answer(it *item, r Result) {
 			w.o.Logger.Warn().Err(err).Uint64("stream_seq", it.m.Sequence).Msg("secure deletion failed")
 			r = Retry(eraseRetry)
 		}
+		crashpoint.Hit("eventlog.erased")
 	}
 	msg := w.release(it)
 	if r.verdict == verdictRetry {
 		w.reply(it, nak(msg, r.after))
 		return
 	}
+	crashpoint.Hit("eventlog.before_ack")
 	w.reply(it, msg.Ack())
+	crashpoint.Hit("eventlog.acked")
 }
 
 // handBack lets another process have the message at once.
