@@ -40,7 +40,7 @@ type Config struct {
 // It is safe for concurrent use.
 type Handler struct {
 	cfg   Config
-	log   *eventlog.Log
+	log   Log
 	waits *waits
 
 	serving atomic.Bool // the api's endpoints are known to NATS
@@ -58,7 +58,7 @@ func (h *Handler) Ready() error {
 }
 
 // New makes a Handler. Close it when it is no longer used.
-func New(log *eventlog.Log, cfg Config) *Handler {
+func New(log Log, cfg Config) *Handler {
 	if cfg.DefaultCurrency == "" {
 		cfg.DefaultCurrency = "usd"
 	}

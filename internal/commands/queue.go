@@ -33,11 +33,19 @@ const (
 // storage nor connection becomes a dead letter; either way, and when it is done, its bytes are erased from the queue,
 // since they may hold an e-mail address. It returns the errors of [eventlog.Log.Consume].
 func ConsumeQueue(ctx context.Context, h *Handler) error {
-	q := &queue{h: h, failures: map[uint64]int{}}
+	q := newQueue(h)
 	return h.log.Consume(ctx, eventlog.ConsumerCommands, eventlog.ConsumeOptions{
 		Lane: q.lane, Handle: q.handle, Logger: h.cfg.Logger,
 	})
 }
+
+// QueueHandler is what [ConsumeQueue] does with each message; it is for who hands them out himself, one at a time. The
+// function keeps count of failures, so one is made for each run of a process.
+func QueueHandler(h *Handler) func(ctx context.Context, m eventlog.Message) eventlog.Result {
+	return newQueue(h).handle
+}
+
+func newQueue(h *Handler) *queue { return &queue{h: h, failures: map[uint64]int{}} }
 
 type queue struct {
 	h *Handler

@@ -18,11 +18,11 @@ import (
 )
 
 // serve runs the service until the test ends, or until stop, which waits for its end.
-func serve(tb testing.TB, h *Handler) (stop func()) {
+func serve(tb testing.TB, h *Handler, nc *nats.Conn) (stop func()) {
 	tb.Helper()
 	ctx, cancel := context.WithCancel(tb.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- Serve(ctx, h.log.Conn(), h) }()
+	go func() { ended <- Serve(ctx, nc, h) }()
 	stopped := false
 	stop = func() {
 		tb.Helper()
@@ -130,7 +130,7 @@ func (c *client) refused(reply *nats.Msg, status int, code, param string) {
 
 func TestServiceAnswers(t *testing.T) {
 	x := newHarness(t)
-	serve(t, x.h)
+	serve(t, x.h, x.log.Conn())
 	c := newClient(t, x.server, 1)
 
 	reply := c.ask("customer.sync", `{"referenceId":"user_1","email":"a@x.example"}`)
@@ -179,9 +179,9 @@ func TestServiceAnswers(t *testing.T) {
 // TestServiceIsANATSService: two processes share the requests and answer $SRV.PING, INFO and STATS.
 func TestServiceIsANATSService(t *testing.T) {
 	x := newHarness(t)
-	other, _ := ingest(t, x.server)
-	serve(t, x.h)
-	serve(t, other)
+	other, otherLog := ingest(t, x.server)
+	serve(t, x.h, x.log.Conn())
+	serve(t, other, otherLog.Conn())
 	c := newClient(t, x.server, 2)
 	const n = 40
 	for i := range n {
@@ -224,7 +224,7 @@ func TestServiceIsANATSService(t *testing.T) {
 // TestServiceAtOnce: 256 requests wait at once without standing in each other's way; one more is refused.
 func TestServiceAtOnce(t *testing.T) {
 	x := newHarness(t)
-	stop := serve(t, x.h)
+	stop := serve(t, x.h, x.log.Conn())
 	c := newClient(t, x.server, 1)
 	customer := x.customer("user_1")
 	x.method(customer, "pm_1")
@@ -275,9 +275,9 @@ func TestServiceAtOnce(t *testing.T) {
 // TestServiceStopsBetweenTwo: when one of two processes stops under load, no request is lost.
 func TestServiceStopsBetweenTwo(t *testing.T) {
 	x := newHarness(t)
-	other, _ := ingest(t, x.server)
-	stop := serve(t, x.h)
-	serve(t, other)
+	other, otherLog := ingest(t, x.server)
+	stop := serve(t, x.h, x.log.Conn())
+	serve(t, other, otherLog.Conn())
 	c := newClient(t, x.server, 2)
 	const n = 60
 	failed := make(chan error, n)
@@ -304,7 +304,7 @@ func TestServiceFinishesWhatIsInHand(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	ended := make(chan error, 1)
-	go func() { ended <- Serve(ctx, x.h.log.Conn(), x.h) }()
+	go func() { ended <- Serve(ctx, x.log.Conn(), x.h) }()
 	c := newClient(t, x.server, 1)
 	body := payerCommands(x.customer("user_1"))["checkout.create"]
 

@@ -17,7 +17,7 @@ const lookEvery = time.Second
 // waits is who waits for which entity in this process. One plain subscription on the live feed wakes them, whichever
 // process appended; what is so lost is seen by the look each second.
 type waits struct {
-	log    *eventlog.Log
+	log    Log
 	logger zerolog.Logger
 
 	mu      sync.Mutex
@@ -26,7 +26,7 @@ type waits struct {
 	closed  bool                                // guarded by mu
 }
 
-func newWaits(log *eventlog.Log, logger zerolog.Logger) *waits {
+func newWaits(log Log, logger zerolog.Logger) *waits {
 	return &waits{log: log, logger: logger, waiting: map[string]map[chan uint64]struct{}{}}
 }
 

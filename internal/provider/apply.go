@@ -60,13 +60,13 @@ type ApplierConfig struct {
 //
 // An Applier keeps no state; its methods may run at once, in any number of processes.
 type Applier struct {
-	log           *eventlog.Log
+	log           ApplierLog
 	cfg           ApplierConfig
 	otherPayments *prometheus.CounterVec
 }
 
 // NewApplier makes an Applier on log.
-func NewApplier(log *eventlog.Log, cfg ApplierConfig) *Applier {
+func NewApplier(log ApplierLog, cfg ApplierConfig) *Applier {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}

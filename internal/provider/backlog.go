@@ -19,7 +19,7 @@ const backlogEvery = 15 * time.Second
 // backlog watches what a durable consumer still has to do. What is put off counts as open, and there is a limit to that:
 // reached, the consumer stands still for everything new until something open is done, which someone must know.
 type backlog struct {
-	log      *eventlog.Log
+	log      Consumers
 	consumer eventlog.ConsumerName
 	logger   zerolog.Logger
 	every    time.Duration
@@ -31,7 +31,7 @@ type backlog struct {
 	last eventlog.Backlog // guarded by mu
 }
 
-func newBacklog(log *eventlog.Log, consumer eventlog.ConsumerName, logger zerolog.Logger, reg prometheus.Registerer) *backlog {
+func newBacklog(log Consumers, consumer eventlog.ConsumerName, logger zerolog.Logger, reg prometheus.Registerer) *backlog {
 	gauge := func(o prometheus.GaugeOpts) prometheus.Gauge {
 		return registered(reg, prometheus.NewGaugeVec(o, []string{"consumer"})).WithLabelValues(string(consumer))
 	}

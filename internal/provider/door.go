@@ -34,7 +34,7 @@ type DoorConfig struct {
 
 // door takes deliveries in. It understands no more of them than it needs to store them.
 type door struct {
-	log      *eventlog.Log
+	log      DeliveryStore
 	webhooks map[string]Webhooks
 	cfg      DoorConfig
 	refusals zerolog.Logger // of what anybody can send: a few a minute
@@ -56,7 +56,7 @@ type door struct {
 //
 // The body is {"stored":true}, {"stored":true,"duplicate":true} or {"error":{"code","message"}}. A type that means
 // nothing to us is stored like any other.
-func NewDoor(log *eventlog.Log, webhooks map[string]Webhooks, cfg DoorConfig) http.Handler {
+func NewDoor(log DeliveryStore, webhooks map[string]Webhooks, cfg DoorConfig) http.Handler {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -204,7 +204,7 @@ func (d *door) take(w http.ResponseWriter, r *http.Request, providerID string, h
 // StoreDelivery appends a delivery to INBOX, once: false says that it was there. The webhook door and the backfill use
 // the same guard, so a delivery that comes both ways is stored once. Its errors are eventlog's: ErrStorageFull,
 // ErrUnavailable, UnknownError, ErrTooLarge.
-func StoreDelivery(ctx context.Context, log *eventlog.Log, providerID string, d Delivery, body []byte) (bool, error) {
+func StoreDelivery(ctx context.Context, log DeliveryStore, providerID string, d Delivery, body []byte) (bool, error) {
 	header := map[string]string{}
 	if d.APIVersion != "" {
 		header[headerAPIVersion] = d.APIVersion

@@ -63,7 +63,7 @@ func (w *Worker) allErased(r request, kept int) error {
 	if kept == 0 {
 		return nil
 	}
-	return &later{after: backoff(keptLook, r.attempt, time.Hour), reason: "deliveries wait for what they are about"}
+	return &later{after: w.backoff(keptLook, r.attempt, time.Hour), reason: "deliveries wait for what they are about"}
 }
 
 // eraseAccounts deletes provider customers, and the deliveries about them and those that name none. It says how many

@@ -1,16 +1,6 @@
 package provider
 
-import (
-	"context"
-	"time"
-
-	"github.com/paykit-go/paykit/internal/events/eventlog"
-)
-
-// Handle works on one delivery, as Run does.
-func (n *Normalizer) Handle(ctx context.Context, m eventlog.Message) eventlog.Result {
-	return n.handle(ctx, m)
-}
+import "time"
 
 // OnResult has f told of each time that a delivery was worked on, and makes retries quick. Call it before Run.
 func (n *Normalizer) OnResult(retryFirst time.Duration, f func(result string)) {

@@ -15,11 +15,11 @@ var ErrStopped = errStopped
 
 // Backoff is a delay that grows.
 func Backoff(first time.Duration, attempt int, longest time.Duration) time.Duration {
-	return backoff(first, attempt, longest)
+	return spreadBy(nil).backoff(first, attempt, longest)
 }
 
 // Jitter is a delay, a little longer.
-func Jitter(d time.Duration) time.Duration { return jitter(d) }
+func Jitter(d time.Duration) time.Duration { return spreadBy(nil).jitter(d) }
 
 // LaneOf names a message's lane.
 func LaneOf(m eventlog.Message) string { return laneOf(m) }
@@ -69,7 +69,7 @@ func Guard(id string, api API, perSecond float64, now func() time.Time) interfac
 	API
 	Ready() error
 } {
-	return guardedForTest{newGuardedAPI(id, api, perSecond, newWorkerMetrics(nil), now)}
+	return guardedForTest{newGuardedAPI(id, api, perSecond, 0, newWorkerMetrics(nil), now)}
 }
 
 type guardedForTest struct{ *guardedAPI }

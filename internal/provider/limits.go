@@ -37,16 +37,19 @@ type guardedAPI struct {
 	until   time.Time // guarded by mu: no call before
 }
 
-func newGuardedAPI(id string, api API, perSecond float64, metrics *workerMetrics, now func() time.Time) *guardedAPI {
+func newGuardedAPI(id string, api API, perSecond float64, trip uint32, metrics *workerMetrics, now func() time.Time) *guardedAPI {
 	if perSecond <= 0 {
 		perSecond = defaultRate
+	}
+	if trip == 0 {
+		trip = tripAfter
 	}
 	return &guardedAPI{
 		id: id, api: api, metrics: metrics, now: now,
 		limiter: rate.NewLimiter(rate.Limit(perSecond), max(1, int(perSecond)/burstShare)),
 		breaker: gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
 			Name: id, MaxRequests: 3, Timeout: openFor,
-			ReadyToTrip:  func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= tripAfter },
+			ReadyToTrip:  func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= trip },
 			IsSuccessful: func(err error) bool { return !providerFailing(err) },
 			IsExcluded:   func(err error) bool { return errors.Is(err, context.Canceled) },
 		}),

@@ -28,18 +28,21 @@ type NormalizerConfig struct {
 	// connected account, are not ours. They stay stored, are counted, and lead to nothing.
 	ExpectLivemode *bool
 	Registerer     prometheus.Registerer // nil = no metrics
+	// Random spreads retries: a number from 0 to below n; nil = at random.
+	Random func(n int64) int64
 }
 
 // Normalizer turns stored deliveries into events. Any number may run at once, in any number of processes: they share
 // one durable consumer of INBOX, and the guard of each append decides.
 type Normalizer struct {
-	log      *eventlog.Log
+	log      NormalizerLog
 	webhooks map[string]Webhooks // by the token of their id in subjects
 	ids      map[string]string   // token → id
 	applier  *Applier
 	cfg      NormalizerConfig
 	results  *prometheus.CounterVec
 	backlog  *backlog
+	spread
 
 	retryFirst time.Duration       // first wait after a failure; doubled with each
 	parkFirst  time.Duration       // first wait for an owner; doubled with each
@@ -60,7 +63,7 @@ const (
 )
 
 // NewNormalizer makes the normalizer of these providers' deliveries, by provider id.
-func NewNormalizer(log *eventlog.Log, webhooks map[string]Webhooks, cfg NormalizerConfig) *Normalizer {
+func NewNormalizer(log NormalizerLog, webhooks map[string]Webhooks, cfg NormalizerConfig) *Normalizer {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -69,6 +72,7 @@ func NewNormalizer(log *eventlog.Log, webhooks map[string]Webhooks, cfg Normaliz
 	}
 	n := &Normalizer{
 		log: log, webhooks: map[string]Webhooks{}, ids: map[string]string{}, cfg: cfg, failures: map[uint64]int{},
+		spread:     spreadBy(cfg.Random),
 		retryFirst: firstWait, parkFirst: firstWait, onResult: func(string) {},
 		backlog: newBacklog(log, eventlog.ConsumerNormalizer, cfg.Logger, cfg.Registerer),
 		applier: NewApplier(log, ApplierConfig{
@@ -92,7 +96,7 @@ func (n *Normalizer) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		return n.log.Consume(ctx, eventlog.ConsumerNormalizer, eventlog.ConsumeOptions{
-			Lanes: n.cfg.Lanes, Lane: lane, Handle: n.handle, Logger: n.cfg.Logger,
+			Lanes: n.cfg.Lanes, Lane: lane, Handle: n.Handle, Logger: n.cfg.Logger,
 		})
 	})
 	g.Go(func() error { return n.backlog.watch(ctx) })
@@ -128,8 +132,8 @@ type work struct {
 	log        zerolog.Logger
 }
 
-// handle turns one delivery into events and says what becomes of the message.
-func (n *Normalizer) handle(ctx context.Context, m eventlog.Message) eventlog.Result {
+// Handle turns one delivery into events and says what becomes of the message, as Run does with each.
+func (n *Normalizer) Handle(ctx context.Context, m eventlog.Message) eventlog.Result {
 	ctx, cancel := context.WithTimeout(ctx, deliveryTimeout)
 	defer cancel()
 	token, event, _ := inboxTokens(m.Subject)
@@ -145,7 +149,7 @@ func (n *Normalizer) handle(ctx context.Context, m eventlog.Message) eventlog.Re
 	case eventlog.IsUnavailable(err), ctx.Err() != nil:
 		w.log.Warn().Err(err).Msg("delivery waits for the storage")
 		n.count(w, "waiting")
-		return eventlog.Retry(backoff(n.retryFirst, m.Attempt, retryMost))
+		return eventlog.Retry(n.backoff(n.retryFirst, m.Attempt, retryMost))
 	}
 	if errors.Is(err, errUndecodable) {
 		return n.bury(ctx, w, err) // another attempt reads the same bytes
@@ -155,7 +159,7 @@ func (n *Normalizer) handle(ctx context.Context, m eventlog.Message) eventlog.Re
 	}
 	w.log.Warn().Err(err).Msg("delivery failed, will be tried again")
 	n.count(w, "failed")
-	return eventlog.Retry(backoff(n.retryFirst, m.Attempt, retryMost))
+	return eventlog.Retry(n.backoff(n.retryFirst, m.Attempt, retryMost))
 }
 
 var errUndecodable = errors.New("the delivery can't be read")
@@ -229,7 +233,7 @@ func (n *Normalizer) finish(ctx context.Context, w *work, result string) eventlo
 	if err != nil {
 		w.log.Warn().Err(err).Msg("delivery waits for the storage")
 		n.count(w, "waiting")
-		return eventlog.Retry(backoff(n.retryFirst, w.Attempt, retryMost))
+		return eventlog.Retry(n.backoff(n.retryFirst, w.Attempt, retryMost))
 	}
 	crashpoint.Hit("normalizer.before_ack")
 	n.forget(w.Sequence)
@@ -265,7 +269,7 @@ func (n *Normalizer) park(ctx context.Context, w *work) eventlog.Result {
 	}
 	n.count(w, "parked")
 	w.log.Debug().Msg("delivery parked: its owner is not known yet")
-	return eventlog.Retry(min(backoff(n.parkFirst, w.Attempt, parkMost), max(left, n.parkFirst)))
+	return eventlog.Retry(min(n.backoff(n.parkFirst, w.Attempt, parkMost), max(left, n.parkFirst)))
 }
 
 // bury sets a delivery aside with the reason. A crash between the dead letter and the acknowledgement leaves both: the
@@ -288,7 +292,7 @@ func (n *Normalizer) bury(ctx context.Context, w *work, cause error) eventlog.Re
 	if err != nil {
 		w.log.Warn().Err(err).Msg("dead letter not stored, the delivery will be tried again")
 		n.count(w, "waiting")
-		return eventlog.Retry(backoff(n.retryFirst, w.Attempt, retryMost))
+		return eventlog.Retry(n.backoff(n.retryFirst, w.Attempt, retryMost))
 	}
 	crashpoint.Hit("normalizer.buried")
 	w.log.Error().Err(cause).Msg("delivery set aside as a dead letter")

@@ -84,7 +84,7 @@ func (w *Worker) makeAccount(ctx context.Context, r request, p *guardedAPI, id s
 	// Another worker, or the customer's delivery, may have been first: what is linked counts.
 	a := *e.Event.Data.ProviderAccount
 	if a.Status != events.AccountLinked {
-		return a, &later{after: jitter(w.retryFirst), reason: "the account was unlinked meanwhile"}
+		return a, &later{after: w.jitter(w.retryFirst), reason: "the account was unlinked meanwhile"}
 	}
 	if a.ProviderCustomerID != providerCustomerID {
 		w.cfg.Logger.Warn().Str("provider", p.id).Str("account", providerCustomerID).Str("customer_id", customerID).

@@ -397,7 +397,7 @@ func (w *Worker) cancelUnmade(ctx context.Context, r request, c *events.Charge) 
 	}
 	e, _, err := w.observePayment(ctx, r, c, events.Payment{Status: events.PaymentCanceled})
 	if err == nil && !e.Event.Data.Charge.Status.Final() {
-		return &later{after: jitter(w.retryFirst), reason: "its payment was recorded meanwhile"}
+		return &later{after: w.jitter(w.retryFirst), reason: "its payment was recorded meanwhile"}
 	}
 	return err
 }

@@ -163,7 +163,7 @@ func (w *Worker) expireUnmade(ctx context.Context, r request, p *guardedAPI, c *
 	}
 	e, err := w.updateCheckout(ctx, r, c.ID, events.CheckoutObserved{Session: events.Session{Status: events.SessionExpired}})
 	if err == nil && !e.Event.Data.Checkout.Status.Final() {
-		return &later{after: jitter(w.retryFirst), reason: "its page was recorded meanwhile"}
+		return &later{after: w.jitter(w.retryFirst), reason: "its page was recorded meanwhile"}
 	}
 	return err
 }

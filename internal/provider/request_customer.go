@@ -82,7 +82,7 @@ func (w *Worker) pushProfile(ctx context.Context, r request, p *guardedAPI, a ev
 		}
 		told = rev.Sequence
 	}
-	return &later{after: jitter(w.retryFirst), reason: "the profile keeps moving"}
+	return &later{after: w.jitter(w.retryFirst), reason: "the profile keeps moving"}
 }
 
 func (w *Worker) profile(a events.ProviderAccount, p eventlog.Profile) Profile {

@@ -58,9 +58,9 @@ func (w *Worker) settle(ctx context.Context, r request) error {
 	if errors.Is(err, errSettled) {
 		return nil
 	}
-	wait := backoff(first, r.attempt-1, longestLook)
+	wait := w.backoff(first, r.attempt-1, longestLook)
 	if err != nil {
-		return lookFailed(err, wait, jitter(max(longestRetry, 5*first)))
+		return lookFailed(err, wait, w.jitter(max(longestRetry, 5*first)))
 	}
 	if !next.IsZero() {
 		wait = min(wait, max(next.Sub(w.cfg.Now()), time.Second))

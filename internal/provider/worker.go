@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strconv"
 	"strings"
 	"sync"
@@ -50,12 +49,16 @@ type WorkerConfig struct {
 	BackfillEvery time.Duration
 	// Registerer takes the metrics; nil = none.
 	Registerer prometheus.Registerer
+	// Random spreads retries: a number from 0 to below n; nil = at random.
+	Random func(n int64) int64
+	// TripAfter is how many failures in a row, by the provider's fault, open the breaker; 0 = 10.
+	TripAfter uint32
 }
 
 // Worker carries out each requested provider call once, and asks about what is open until it is settled. It keeps no
 // state that matters: killed at any point it leaves the LOG, from which the next one goes on.
 type Worker struct {
-	log       *eventlog.Log
+	log       WorkerLog
 	providers map[string]*guardedAPI
 	cfg       WorkerConfig
 	applier   *Applier
@@ -64,7 +67,8 @@ type Worker struct {
 	doubts    doubts
 	backfill  backfillMemory
 	backlogs  []*backlog
-	active    atomic.Bool // this worker, not one that stands by, has the requests
+	spread
+	active atomic.Bool // this worker, not one that stands by, has the requests
 
 	carry     map[events.Type]func(context.Context, request) error
 	doubtLook time.Duration // after which a charge in doubt is first asked about
@@ -80,7 +84,7 @@ type Worker struct {
 }
 
 // NewWorker makes a worker for the providers, named by provider id.
-func NewWorker(log *eventlog.Log, providers map[string]API, cfg WorkerConfig) *Worker {
+func NewWorker(log WorkerLog, providers map[string]API, cfg WorkerConfig) *Worker {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -89,7 +93,7 @@ func NewWorker(log *eventlog.Log, providers map[string]API, cfg WorkerConfig) *W
 	}
 	metrics := newWorkerMetrics(cfg.Registerer)
 	w := &Worker{
-		log: log, providers: make(map[string]*guardedAPI, len(providers)), cfg: cfg, metrics: metrics,
+		log: log, providers: make(map[string]*guardedAPI, len(providers)), cfg: cfg, metrics: metrics, spread: spreadBy(cfg.Random),
 		applier: NewApplier(log, ApplierConfig{
 			Source: SourceWorker, Logger: cfg.Logger, Now: cfg.Now, Registerer: cfg.Registerer,
 		}),
@@ -100,7 +104,7 @@ func NewWorker(log *eventlog.Log, providers map[string]API, cfg WorkerConfig) *W
 	}
 	w.carry = w.requests()
 	for id, api := range providers {
-		w.providers[id] = newGuardedAPI(id, api, cfg.Rate, metrics, cfg.Now)
+		w.providers[id] = newGuardedAPI(id, api, cfg.Rate, cfg.TripAfter, metrics, cfg.Now)
 	}
 	return w
 }
@@ -297,6 +301,15 @@ func (w *Worker) updateCharge(ctx context.Context, r request, id string, in even
 	return e, appended, nil
 }
 
+// Handle works on one message of [eventlog.ConsumerRequests] or [eventlog.ConsumerSettling], as Run does with each: it
+// returns what becomes of the message. It is for who hands out the messages himself, one at a time.
+func (w *Worker) Handle(ctx context.Context, consumer eventlog.ConsumerName, m eventlog.Message) eventlog.Result {
+	if consumer == eventlog.ConsumerSettling {
+		return w.handleSettling(ctx, m)
+	}
+	return w.handleRequest(ctx, m)
+}
+
 // handleRequest carries out one request event.
 func (w *Worker) handleRequest(ctx context.Context, m eventlog.Message) eventlog.Result {
 	return w.handle(ctx, m, eventlog.ConsumerRequests, w.carryOut)
@@ -391,11 +404,11 @@ func (w *Worker) conclude(ctx context.Context, r request, err error, took time.D
 	case !ok && eventlog.IsUnavailable(err):
 		outcome("retry")
 		fields(log.Warn()).Err(err).Msg("tried again later")
-		return eventlog.Retry(backoff(w.retryFirst, r.attempt, longestRetry))
+		return eventlog.Retry(w.backoff(w.retryFirst, r.attempt, longestRetry))
 	case !ok: // a fault of ours, or a damaged event: tried for ever, since giving up could leave money unaccounted for
 		outcome("failed")
 		fields(log.Error()).Err(err).Msg("failed, tried again later")
-		return eventlog.Retry(backoff(w.retryFirst, r.attempt, longestRetry))
+		return eventlog.Retry(w.backoff(w.retryFirst, r.attempt, longestRetry))
 	case pe.Class == Invalid || pe.Class == Declined:
 		outcome("dead")
 		fields(log.Error()).Err(err).Msg("dead letter")
@@ -407,11 +420,11 @@ func (w *Worker) conclude(ctx context.Context, r request, err error, took time.D
 		} else {
 			fields(log.Error()).Err(err).Msg("provider refuses our credentials")
 		}
-		return eventlog.Retry(max(pe.RetryAfter, jitter(blockedFor)))
+		return eventlog.Retry(max(pe.RetryAfter, w.jitter(blockedFor)))
 	}
 	outcome("retry")
 	fields(log.Warn()).Err(err).Msg("tried again later")
-	return eventlog.Retry(max(jitter(pe.RetryAfter), backoff(w.retryFirst, r.attempt, longestRetry)))
+	return eventlog.Retry(max(w.jitter(pe.RetryAfter), w.backoff(w.retryFirst, r.attempt, longestRetry)))
 }
 
 // bury sets a request aside. A crash between the dead letter and the acknowledgement brings the request once more, and the
@@ -431,28 +444,10 @@ func (w *Worker) bury(ctx context.Context, m eventlog.Message, consumer eventlog
 	}
 	if err := w.log.Bury(ctx, d); err != nil {
 		w.cfg.Logger.Warn().Err(err).Uint64("stream_seq", m.Sequence).Msg("dead letter not stored")
-		return eventlog.Retry(backoff(w.retryFirst, m.Attempt, longestRetry))
+		return eventlog.Retry(w.backoff(w.retryFirst, m.Attempt, longestRetry))
 	}
 	w.metrics.dead.WithLabelValues(typ).Inc()
 	return eventlog.Done()
-}
-
-// backoff grows from first, doubling with each attempt (from 1) up to longest, with jitter so that what failed together
-// does not come back together.
-func backoff(first time.Duration, attempt int, longest time.Duration) time.Duration {
-	d := first
-	for i := 1; i < attempt && d < longest; i++ {
-		d *= 2
-	}
-	return jitter(min(d, longest))
-}
-
-// jitter is d, up to a quarter more.
-func jitter(d time.Duration) time.Duration {
-	if d <= 0 {
-		return 0
-	}
-	return d + time.Duration(rand.Int64N(int64(d)/4+1)) //nolint:gosec // G404: spreads retries, keeps no secret
 }
 
 // accountCache remembers which provider customer an account is linked to, because every charge needs it. An answer

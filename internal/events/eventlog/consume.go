@@ -54,6 +54,12 @@ func Retry(after time.Duration) Result {
 // and for deliveries of a deleted customer.
 func Erase() Result { return Result{verdict: verdictErase} }
 
+// Again tells whether the message is to be delivered again, and after how long.
+func (r Result) Again() (after time.Duration, again bool) { return r.after, r.verdict == verdictRetry }
+
+// Erased tells whether the message is to be securely deleted.
+func (r Result) Erased() bool { return r.verdict == verdictErase }
+
 // ConsumeOptions say how messages are worked on.
 type ConsumeOptions struct {
 	Lanes    int                                         // handlers that run at once; 0 = 16
