@@ -15,6 +15,7 @@ type config struct {
 	daemon.Logging
 	HTTPAddr        string `name:"http-addr" env:"PAYKIT_HTTP_ADDR" default:"127.0.0.1:8420" help:"Address of webhooks, health and metrics (${env})."`
 	DefaultCurrency string `name:"default-currency" env:"PAYKIT_DEFAULT_CURRENCY" default:"usd" help:"Currency of commands that name none, lower-case ISO 4217 (${env})."`
+	Livemode        string `name:"stripe-livemode" env:"PAYKIT_STRIPE_LIVEMODE" default:"any" enum:"any,live,test" help:"Whose deliveries lead to events: live, test or any; those of the other mode are kept and counted (${env})."`
 }
 
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
@@ -27,6 +28,6 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return &daemon.UsageError{Err: err}
 	}
 	return daemon.Process(ctx, "ingest", c.NATS, c.Logger(stderr, "ingest"), c.HTTPAddr, daemon.Ingest{
-		Secrets: secrets, DefaultCurrency: c.DefaultCurrency,
+		Secrets: secrets, DefaultCurrency: c.DefaultCurrency, Livemode: c.Livemode,
 	})
 }

@@ -26,6 +26,7 @@ type devCmd struct {
 	DataDir         string `name:"data-dir" env:"PAYKIT_DATA_DIR" type:"path" help:"Folder to keep everything in (${env}); default: a temporary one, removed at the end."`
 	DefaultCurrency string `name:"default-currency" env:"PAYKIT_DEFAULT_CURRENCY" default:"usd" help:"Currency of commands that name none (${env})."`
 	StripeBase      string `name:"stripe-api-base" env:"STRIPE_API_BASE" help:"With STRIPE_API_KEY: base URL of Stripe's API (${env})."`
+	Livemode        string `name:"stripe-livemode" env:"PAYKIT_STRIPE_LIVEMODE" default:"" enum:",any,live,test" help:"Whose deliveries lead to events: live, test or any; default: the key's mode, with the sandbox test (${env})."`
 	LogLevel        string `name:"log-level" env:"PAYKIT_LOG_LEVEL" default:"warn" enum:"debug,info,warn,error" help:"Least level to log (${env})."`
 }
 
@@ -46,7 +47,8 @@ func (c devCmd) Run(a *app) error {
 	log := daemon.Logging{LogLevel: c.LogLevel, LogFormat: "text"}.Logger(a.err, "dev")
 	cfg := dev.Config{
 		NATSPort: c.NATSPort, HTTPPort: c.HTTPPort, SandboxPort: c.SandboxPort, DataDir: c.DataDir,
-		Prefix: a.nats.Prefix, Env: a.nats.Env, DefaultCurrency: c.DefaultCurrency, StripeBase: c.StripeBase, Logger: log,
+		Prefix: a.nats.Prefix, Env: a.nats.Env, DefaultCurrency: c.DefaultCurrency, StripeBase: c.StripeBase,
+		Livemode: c.Livemode, Logger: log,
 	}
 	if key := a.getenv("STRIPE_API_KEY") + a.getenv("STRIPE_API_KEY_FILE"); key != "" {
 		key, err := daemon.Secret(a.getenv, "STRIPE_API_KEY")

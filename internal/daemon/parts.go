@@ -22,6 +22,25 @@ const stripeID = "stripe"
 type Ingest struct {
 	Secrets         []string // of Stripe's webhooks
 	DefaultCurrency string
+	Livemode        string // whose deliveries lead to events: [LiveMode], [TestMode], or [AnyMode] and ""
+}
+
+// The modes of a Stripe account that ingest can be told to keep to.
+const (
+	AnyMode  = "any"
+	LiveMode = "live"
+	TestMode = "test"
+)
+
+// expectLivemode is the mode as the normalizer takes it, nil for any.
+func expectLivemode(mode string) (*bool, error) {
+	switch mode {
+	case "", AnyMode:
+		return nil, nil //nolint:nilnil // none is the answer
+	case LiveMode, TestMode:
+		return new(mode == LiveMode), nil
+	}
+	return nil, &UsageError{Err: fmt.Errorf("PAYKIT_STRIPE_LIVEMODE: %q is none of any, live, test", mode)}
 }
 
 // Start wires ingest up: the command services and queue, the webhook door, the normalizer, the inbox's sweeper.
@@ -35,11 +54,17 @@ func (p Ingest) Start(_ context.Context, e Env) (func(context.Context) error, er
 	if !events.Currency(p.DefaultCurrency).Known() {
 		return nil, &UsageError{Err: fmt.Errorf("PAYKIT_DEFAULT_CURRENCY: %q is not a currency of Stripe's, in lower case", p.DefaultCurrency)}
 	}
+	live, err := expectLivemode(p.Livemode)
+	if err != nil {
+		return nil, err
+	}
 	handler := commands.New(e.Log, commands.Config{
 		Providers: []string{stripeID}, DefaultCurrency: p.DefaultCurrency, Version: Version(), Logger: log,
 	})
 	e.HTTP.Mux.Handle("/webhooks/", provider.NewDoor(e.Log, webhooks, provider.DoorConfig{Logger: log, Registerer: e.HTTP.Metrics}))
-	normalizer := provider.NewNormalizer(e.Log, webhooks, provider.NormalizerConfig{Logger: log, Registerer: e.HTTP.Metrics})
+	normalizer := provider.NewNormalizer(e.Log, webhooks, provider.NormalizerConfig{
+		Logger: log, ExpectLivemode: live, Registerer: e.HTTP.Metrics,
+	})
 	e.HTTP.Check(Check{Name: "commands", Ready: handler.Ready})
 	return func(ctx context.Context) error {
 		g, ctx := errgroup.WithContext(ctx)

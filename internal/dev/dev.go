@@ -35,6 +35,7 @@ type Config struct {
 	StripeKey       string   // "" = the sandbox
 	StripeBase      string   // "" = Stripe, or the sandbox
 	WebhookSecrets  []string // none = one is made
+	Livemode        string   // "" = the key's mode; the sandbox knows only test mode
 	Logger          zerolog.Logger
 }
 
@@ -125,6 +126,12 @@ func (c Config) withDefaults() Config {
 	if c.DefaultCurrency == "" {
 		c.DefaultCurrency = "usd"
 	}
+	if c.Livemode == "" {
+		c.Livemode = daemon.TestMode
+		if strings.Contains(c.StripeKey, "_live_") {
+			c.Livemode = daemon.LiveMode
+		}
+	}
 	return c
 }
 
@@ -149,7 +156,7 @@ func runParts(ctx context.Context, c Config, a Addresses, ns *server.Server, l n
 	h := daemon.NewHTTP()
 	h.Check(daemon.NATSCheck(nc))
 	parts := []daemon.Part{
-		daemon.Ingest{Secrets: secrets, DefaultCurrency: c.DefaultCurrency},
+		daemon.Ingest{Secrets: secrets, DefaultCurrency: c.DefaultCurrency, Livemode: c.Livemode},
 		daemon.Worker{Stripe: stripe},
 		daemon.Projector{DataDir: a.DataDir},
 	}

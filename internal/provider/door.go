@@ -47,7 +47,8 @@ type door struct {
 // provider's to send again:
 //
 //	200  stored, or stored before; the provider may forget it
-//	400  the signature or its age is wrong, or the signed body is not a JSON object with id and type; nothing is stored
+//	400  the signature or its age is wrong, or the signed body is not a JSON object with id and type, or a thin event,
+//	     which only names an object; nothing is stored
 //	404  no such provider
 //	405  not a POST
 //	408  the body did not arrive in time
@@ -103,6 +104,7 @@ const (
 	verdictDuplicate verdict = "duplicate"
 	badSignature     verdict = "bad_signature"
 	badBody          verdict = "malformed"
+	badKind          verdict = "thin_event"
 	badRead          verdict = "unreadable"
 	badPath          verdict = "not_found"
 	badProvider      verdict = "provider_not_found"
@@ -122,6 +124,9 @@ func (v verdict) answer() (status int, message string) {
 		return http.StatusBadRequest, "no configured secret fits the body and its signature, or it is too old or from the future"
 	case badBody:
 		return http.StatusBadRequest, "the body is not a JSON object with id and type"
+	case badKind:
+		return http.StatusBadRequest, "this is a thin event, which names an object and does not hold it; " +
+			"have the endpoint send snapshot events (payload style \"snapshot\")"
 	case badRead:
 		return http.StatusBadRequest, "the body could not be read to its end"
 	case badPath:
@@ -170,6 +175,11 @@ func (d *door) take(w http.ResponseWriter, r *http.Request, providerID string, h
 	case errors.Is(err, ErrNotAnEvent), err == nil && delivery.ID == "":
 		d.refusals.Warn().Str("provider", providerID).Int("bytes", len(body)).Msg("delivery refused: not an event")
 		return badBody
+	case errors.Is(err, ErrThinEvent):
+		// Refused, so that it shows at the provider: kept, it would look as if it had been understood.
+		d.refusals.Warn().Str("provider", providerID).Str("event_id", delivery.ID).Str("delivery_type", delivery.Type).
+			Msg("delivery refused: a thin event; the endpoint must send snapshot events")
+		return badKind
 	case errors.Is(err, ErrUnreadable):
 		// Stored all the same: it is signed, and a later version may understand it.
 		log.Warn().Err(err).Str("event_id", delivery.ID).Msg("delivery not understood")

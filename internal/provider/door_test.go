@@ -65,6 +65,11 @@ func TestDoorAnswers(t *testing.T) { //nolint:tparallel // its rows share one se
 		{name: "signed, no type", body: `{"id":"evt_n"}`, status: 400, code: "malformed"},
 		{name: "signed, id is a number", body: `{"id":7,"type":"a.b"}`, status: 400, code: "malformed"},
 		{name: "signed, too deep", body: strings.Repeat("[", 20_000), status: 400, code: "malformed"},
+		{
+			name: "signed, a thin event", status: 400, code: "thin_event",
+			body: `{"id":"evt_t","object":"v2.core.event","type":"v1.billing.meter.no_meter_found","created":"2026-01-02T03:04:05.000Z",` +
+				`"livemode":false,"related_object":{"id":"mtr_1","type":"billing.meter","url":"/v1/billing/meters/mtr_1"}}`,
+		},
 		{name: "unknown provider", path: "/webhooks/paypal", body: good, status: 404, code: "provider_not_found"},
 		{name: "no provider", path: "/webhooks/", body: good, status: 404, code: "not_found"},
 		{name: "deeper path", path: "/webhooks/stripe/x", body: good, status: 404, code: "not_found"},
@@ -113,6 +118,9 @@ func TestDoorAnswers(t *testing.T) { //nolint:tparallel // its rows share one se
 	in.t = t
 	if got := in.counted("paykit_webhook_deliveries_total", map[string]string{"provider": "stripe", "result": "bad_signature"}); got != 6 {
 		t.Errorf("counted %v bad signatures, want 6", got)
+	}
+	if got := in.counted("paykit_webhook_deliveries_total", map[string]string{"provider": "stripe", "result": "thin_event"}); got != 1 {
+		t.Errorf("counted %v thin events, want 1", got)
 	}
 	if got := in.counted("paykit_webhook_deliveries_total", map[string]string{"provider": "unknown", "result": "provider_not_found"}); got != 1 {
 		t.Errorf("counted %v unknown providers, want 1", got)

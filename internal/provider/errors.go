@@ -99,5 +99,6 @@ var (
 	ErrTooOld       = errors.New("the delivery was signed too long ago")
 	ErrTooEarly     = errors.New("the delivery was signed too far in the future")
 	ErrNotAnEvent   = errors.New("the delivery is not a JSON object with id and type")
+	ErrThinEvent    = errors.New("the delivery is a thin event, which holds no object")
 	ErrUnreadable   = errors.New("the delivery's object has not the shape of its type")
 )

@@ -149,8 +149,8 @@ type Webhooks interface {
 	// fails with [ErrBadSignature], [ErrTooOld], [ErrTooEarly] or [ErrNotAnEvent].
 	Verify(body []byte, header map[string][]string, now time.Time) error
 	// Decode reads a delivery. It never needs to know the API version; of a type that means nothing it returns the
-	// delivery without observations. It fails with [ErrNotAnEvent], or with [ErrUnreadable] and a delivery that has
-	// everything but its observations.
+	// delivery without observations. It fails with [ErrNotAnEvent], or with [ErrUnreadable] or [ErrThinEvent] and a
+	// delivery that has everything but its observations.
 	Decode(body []byte) (Delivery, error)
 }
 

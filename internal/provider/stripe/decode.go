@@ -41,6 +41,7 @@ const (
 // and kinds of events ("created" is a text in thin events), and what can't be read is as if it were not there.
 type envelope struct {
 	ID         string          `json:"id"`
+	Object     json.RawMessage `json:"object"` // "event"; of a thin event "v2.core.event"
 	Type       string          `json:"type"`
 	APIVersion json.RawMessage `json:"api_version"`
 	Created    json.RawMessage `json:"created"`
@@ -74,6 +75,9 @@ func decode(body []byte) (provider.Delivery, error) {
 	d := provider.Delivery{
 		ID: e.ID, Type: e.Type, APIVersion: lenient[string](e.APIVersion), CreatedAt: createdAt(e.Created),
 		Livemode: lenient[bool](e.Livemode), Account: lenient[string](e.Account), CustomerID: customerOf(e.Type, data),
+	}
+	if strings.HasPrefix(lenient[string](e.Object), "v2.") {
+		return d, provider.ErrThinEvent
 	}
 	seen, err := observe(d, data)
 	if err != nil {
