@@ -28,6 +28,6 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return &daemon.UsageError{Err: err}
 	}
 	return daemon.Process(ctx, "ingest", c.NATS, c.Logger(stderr, "ingest"), c.HTTPAddr, daemon.Ingest{
-		Secrets: secrets, DefaultCurrency: c.DefaultCurrency, Livemode: c.Livemode,
+		Secrets: secrets, SecretsFile: getenv("STRIPE_WEBHOOK_SECRETS_FILE"), DefaultCurrency: c.DefaultCurrency, Livemode: c.Livemode,
 	})
 }

@@ -26,6 +26,6 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if err != nil {
 		return &daemon.UsageError{Err: err}
 	}
-	c.Key = key
+	c.Key, c.KeyFile = key, getenv("STRIPE_API_KEY_FILE")
 	return daemon.Process(ctx, "worker", c.NATS, c.Logger(stderr, "worker"), c.HTTPAddr, daemon.Worker{Stripe: c.StripeAPI})
 }

@@ -33,6 +33,8 @@ type StripeAPI struct {
 	Base string  `name:"stripe-api-base" env:"STRIPE_API_BASE" default:"https://api.stripe.com" help:"Base URL of Stripe's API, or of a sandbox (${env})."`
 	Rate float64 `name:"stripe-rate" env:"PAYKIT_STRIPE_RATE" default:"80" help:"Most calls per second; Stripe allows 100 in live mode and 25 in test mode (${env})."`
 	Key  string  `kong:"-"` // STRIPE_API_KEY or STRIPE_API_KEY_FILE
+
+	KeyFile string `kong:"-"` // STRIPE_API_KEY_FILE, if the key came from there: it is watched
 }
 
 // ConfigFiles is the way every process finds its settings: flag > environment > file > default. The file is JSON, its
@@ -63,35 +65,54 @@ func Secret(getenv func(string) string, name string) (string, error) {
 	case value != "" && path != "":
 		return "", fmt.Errorf("both %s and %s_FILE are set: unset one", name, name)
 	case path != "":
-		b, err := os.ReadFile(path) //nolint:gosec // G304: the operator names the file
-		if err != nil {
-			return "", fmt.Errorf("%s_FILE: %w", name, err)
-		}
-		value = strings.TrimRight(string(b), "\r\n")
-		if value == "" {
-			return "", fmt.Errorf("%s_FILE: %s is empty", name, path)
-		}
+		return readSecret(name, path)
 	case value == "":
 		return "", fmt.Errorf("%s is not set: set it, or %s_FILE to a file that holds it", name, name)
 	}
-	if strings.ContainsFunc(value, unicode.IsSpace) {
-		return "", fmt.Errorf("%s holds white space: remove it", name)
+	return value, oneWord(name, value)
+}
+
+// readSecret reads the secret name out of a file. A line break at the file's end does not belong to it.
+func readSecret(name, path string) (string, error) {
+	b, err := os.ReadFile(path) //nolint:gosec // G304: the operator names the file
+	if err != nil {
+		return "", fmt.Errorf("%s_FILE: %w", name, err)
 	}
-	return value, nil
+	value := strings.TrimRight(string(b), "\r\n")
+	if value == "" {
+		return "", fmt.Errorf("%s_FILE: %s is empty", name, path)
+	}
+	return value, oneWord(name, value)
+}
+
+func oneWord(name, value string) error {
+	if strings.ContainsFunc(value, unicode.IsSpace) {
+		return fmt.Errorf("%s holds white space: remove it", name)
+	}
+	return nil
 }
 
 // WebhookSecrets reads STRIPE_WEBHOOK_SECRETS: one or more signing secrets separated by commas, none empty. An empty
 // secret would accept deliveries that anybody signed.
 func WebhookSecrets(getenv func(string) string) ([]string, error) {
-	const name = "STRIPE_WEBHOOK_SECRETS"
-	value, err := Secret(getenv, name)
+	value, err := Secret(getenv, webhookSecrets)
 	if err != nil {
 		return nil, err
 	}
+	return splitSecrets(value)
+}
+
+// The variables of secrets.
+const (
+	webhookSecrets = "STRIPE_WEBHOOK_SECRETS"
+	apiKey         = "STRIPE_API_KEY"
+)
+
+func splitSecrets(value string) ([]string, error) {
 	secrets := strings.Split(value, ",")
 	for i, s := range secrets {
 		if s == "" {
-			return nil, fmt.Errorf("%s: secret %d of %d is empty", name, i+1, len(secrets))
+			return nil, fmt.Errorf("%s: secret %d of %d is empty", webhookSecrets, i+1, len(secrets))
 		}
 	}
 	return secrets, nil

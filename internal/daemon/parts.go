@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -21,8 +22,11 @@ const stripeID = "stripe"
 // Ingest takes in commands and webhooks.
 type Ingest struct {
 	Secrets         []string // of Stripe's webhooks
+	SecretsFile     string   // where they came from, to be watched; "" = not from a file
 	DefaultCurrency string
 	Livemode        string // whose deliveries lead to events: [LiveMode], [TestMode], or [AnyMode] and ""
+
+	poll time.Duration // of SecretsFile; 0 = 2 s
 }
 
 // The modes of a Stripe account that ingest can be told to keep to.
@@ -66,18 +70,34 @@ func (p Ingest) Start(_ context.Context, e Env) (func(context.Context) error, er
 		Logger: log, ExpectLivemode: live, Registerer: e.HTTP.Metrics,
 	})
 	e.HTTP.Check(Check{Name: "commands", Ready: handler.Ready})
+	file := (&secretFile{
+		name: webhookSecrets, path: p.SecretsFile, value: strings.Join(p.Secrets, ","), poll: p.poll, log: log,
+		apply: func(value string) error {
+			secrets, err := splitSecrets(value)
+			if err != nil {
+				return err
+			}
+			return hooks.SetSecrets(secrets)
+		},
+	}).watched(e.HTTP.Metrics)
 	return func(ctx context.Context) error {
 		g, ctx := errgroup.WithContext(ctx)
 		g.Go(func() error { return commands.Serve(ctx, e.Conn, handler) })
 		g.Go(func() error { return commands.ConsumeQueue(ctx, handler) })
 		g.Go(func() error { return normalizer.Run(ctx) })
 		g.Go(func() error { return e.Log.SweepInbox(ctx) })
+		g.Go(func() error { return file.watch(ctx) })
 		return g.Wait() //nolint:wrapcheck // already says what it was
 	}, nil
 }
 
 // Worker carries out provider calls.
 type Worker struct{ Stripe StripeAPI }
+
+// watchKey keeps the client's key in step with the file that it came from.
+func watchKey(s StripeAPI, client *stripe.Client, e Env) *secretFile {
+	return (&secretFile{name: apiKey, path: s.KeyFile, value: s.Key, apply: client.SetKey, log: e.Logger}).watched(e.HTTP.Metrics)
+}
 
 // Start wires the worker up.
 func (p Worker) Start(_ context.Context, e Env) (func(context.Context) error, error) {
@@ -90,7 +110,13 @@ func (p Worker) Start(_ context.Context, e Env) (func(context.Context) error, er
 		Webhooks: map[string]provider.Webhooks{stripeID: &stripe.Webhooks{}}, // without secrets: it reads, and verifies nothing
 	})
 	e.HTTP.Check(Check{Name: "provider", Ready: worker.Ready}, Check{Name: "backlog", Ready: worker.KeepsUp})
-	return worker.Run, nil
+	file := watchKey(p.Stripe, client, e)
+	return func(ctx context.Context) error {
+		g, ctx := errgroup.WithContext(ctx)
+		g.Go(func() error { return worker.Run(ctx) })
+		g.Go(func() error { return file.watch(ctx) })
+		return g.Wait() //nolint:wrapcheck // already says what it was
+	}, nil
 }
 
 // Projector keeps the views.

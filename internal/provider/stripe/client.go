@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -35,12 +36,13 @@ const (
 	maxMetadata    = 50               // keys of one object: https://stripe.com/docs/api/metadata
 )
 
-// Errors of [New]. None names the key.
+// Errors of [New] and [Client.SetKey]. None names the key.
 var (
 	ErrKeyMissing  = errors.New("stripe: no API key")
 	ErrKeyUnknown  = errors.New("stripe: the API key begins with none of sk_test_, rk_test_, sk_live_, rk_live_")
 	ErrLiveKeyBase = errors.New("stripe: a live API key is only ever sent to " + LiveBase)
 	ErrBase        = errors.New("stripe: the API base must be an http or https address")
+	ErrKeyMode     = errors.New("stripe: the new API key is of the other mode, live or test, than the old one")
 	ErrEnvMissing  = errors.New("stripe: no environment")
 )
 
@@ -58,7 +60,9 @@ type Config struct {
 type Client struct {
 	api     *client.API
 	backend stripego.Backend
-	key     string
+	key     string // at the start; what is sent is current's
+	current *atomic.Pointer[string]
+	base    string
 	env     string
 	log     zerolog.Logger
 }
@@ -79,9 +83,11 @@ func New(cfg Config) (*Client, error) {
 	if timeout <= 0 {
 		timeout = defaultTimeout
 	}
+	current := &atomic.Pointer[string]{}
+	current.Store(&cfg.APIKey)
 	httpClient := &http.Client{
 		Timeout:       timeout,
-		Transport:     watchTransport{base: transport(cfg.HTTPClient)},
+		Transport:     watchTransport{base: keyTransport{key: current, base: transport(cfg.HTTPClient)}},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	// Each backend gets a configuration of its own: stripe-go writes the address of the first into a shared one, and
@@ -96,8 +102,34 @@ func New(cfg Config) (*Client, error) {
 		API: backend(stripego.APIBackend), Connect: backend(stripego.ConnectBackend), Uploads: backend(stripego.UploadsBackend),
 	}
 	return &Client{
-		api: client.New(cfg.APIKey, backends), backend: backends.API, key: cfg.APIKey, env: cfg.Env, log: cfg.Logger,
+		api: client.New(cfg.APIKey, backends), backend: backends.API, key: cfg.APIKey, current: current, base: base,
+		env: cfg.Env, log: cfg.Logger,
 	}, nil
+}
+
+// SetKey changes the key that calls are made with from now on; those under way end with the old one. It refuses what
+// [New] refuses, and a key of the other mode with [ErrKeyMode]: there, nothing that the LOG knows exists.
+func (c *Client) SetKey(key string) error {
+	if err := checkKey(key, c.base); err != nil {
+		return err
+	}
+	if strings.Contains(key, "_live_") != strings.Contains(c.key, "_live_") {
+		return ErrKeyMode
+	}
+	c.current.Store(&key)
+	return nil
+}
+
+// keyTransport sends each request with the current key, so that it can change while calls are made.
+type keyTransport struct {
+	key  *atomic.Pointer[string]
+	base http.RoundTripper
+}
+
+func (t keyTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set("Authorization", "Bearer "+*t.key.Load())
+	return t.base.RoundTrip(r)
 }
 
 func checkKey(key, base string) error {

@@ -24,7 +24,7 @@ type eventPage struct {
 // ListDeliveries implements [provider.Deliveries]. Stripe's list begins with the newest, and reaches back 30 days: it is
 // read down to the oldest, of which only the id is kept, and from there up again, a page at a time.
 func (c *Client) ListDeliveries(ctx context.Context, since time.Time, yield func(body []byte) error) error {
-	params := &stripego.EventListParams{CreatedRange: &stripego.RangeQueryParams{GreaterThanOrEqual: max(since.Unix(), 1)}}
+	params := eventsSince(since.Unix())
 	page, err := c.eventPage(ctx, params)
 	newer := false // there is a page of newer ones
 	for err == nil && page.HasMore && len(page.Data) > 0 {
@@ -57,6 +57,10 @@ func (c *Client) ListDeliveries(ctx context.Context, since time.Time, yield func
 		}
 	}
 	return err
+}
+
+func eventsSince(unix int64) *stripego.EventListParams {
+	return &stripego.EventListParams{CreatedRange: &stripego.RangeQueryParams{GreaterThanOrEqual: max(unix, 1)}}
 }
 
 func (c *Client) eventPage(ctx context.Context, params *stripego.EventListParams) (eventPage, error) {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/stripe/stripe-go/v76/webhook"
@@ -22,22 +23,35 @@ const maxAge = 300 * time.Second
 var ErrWebhookSecret = errors.New("stripe: at least one webhook secret is needed, and none may be empty or hold white space")
 
 // Webhooks checks and reads Stripe's deliveries. It is safe for concurrent use and implements [provider.Webhooks].
-type Webhooks struct{ secrets []string }
+//
+// Its zero value has no secrets: it reads, and verifies nothing.
+type Webhooks struct{ secrets atomic.Pointer[[]string] }
 
 var _ provider.Webhooks = (*Webhooks)(nil)
 
 // NewWebhooks takes the signing secrets of all endpoints, old ones included while they are rolled. It fails with
 // [ErrWebhookSecret]: an empty secret would let in whatever is signed with an empty secret.
 func NewWebhooks(secrets []string) (*Webhooks, error) {
+	w := &Webhooks{}
+	if err := w.SetSecrets(secrets); err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+// SetSecrets replaces all secrets at once: each delivery is checked against the old ones or the new ones. It fails with
+// [ErrWebhookSecret] and then changes nothing.
+func (w *Webhooks) SetSecrets(secrets []string) error {
 	if len(secrets) == 0 {
-		return nil, ErrWebhookSecret
+		return ErrWebhookSecret
 	}
 	for _, s := range secrets {
 		if s == "" || strings.ContainsAny(s, " \t\r\n\v\f") {
-			return nil, ErrWebhookSecret
+			return ErrWebhookSecret
 		}
 	}
-	return &Webhooks{secrets: append([]string(nil), secrets...)}, nil
+	w.secrets.Store(new(append([]string(nil), secrets...)))
+	return nil
 }
 
 // Verify implements [provider.Webhooks]. The signature is tested first, against every secret in constant time, so an
@@ -64,7 +78,11 @@ func (w *Webhooks) Verify(body []byte, header map[string][]string, now time.Time
 }
 
 func (w *Webhooks) signed(body []byte, header string) bool {
-	for _, secret := range w.secrets {
+	secrets := w.secrets.Load()
+	if secrets == nil {
+		return false
+	}
+	for _, secret := range *secrets {
 		if webhook.ValidatePayloadIgnoringTolerance(body, header, secret) == nil {
 			return true
 		}
