@@ -91,6 +91,8 @@ type scene struct {
 	at       sandboxAt
 	customer *paykit.Customer
 	method   string
+
+	providerMethod string // the provider's id of method
 }
 
 // recipe makes an event happen and names the entity whose event it is.
@@ -148,11 +150,17 @@ func recipes() map[events.Type]recipe {
 		events.CheckoutCompleted: checkout(func(ctx context.Context, s *scene, c *paykit.Checkout) error {
 			return s.at.complete(ctx, c.ProviderSessionID, cardGood)
 		}),
+		events.CheckoutFailed: checkout(func(ctx context.Context, s *scene, c *paykit.Checkout) error {
+			return s.at.post(ctx, "/_sandbox/checkout/"+c.ProviderSessionID+"/complete", map[string]string{"method": "delayed_failure"})
+		}),
 		events.CheckoutExpired: checkout(func(ctx context.Context, s *scene, c *paykit.Checkout) error {
 			_, err := s.pk.Checkout.Expire(ctx, c.ID)
 			return err
 		}),
 		events.PaymentMethodAttached: saved(func(context.Context, *scene, paykit.PaymentMethodRef) error { return nil }),
+		events.PaymentMethodUpdated: saved(func(ctx context.Context, s *scene, _ paykit.PaymentMethodRef) error {
+			return s.at.post(ctx, "/_sandbox/payment_methods/"+s.providerMethod+"/update", map[string]int{"exp_year": 2050})
+		}),
 		events.PaymentMethodDefaultSet: saved(func(ctx context.Context, s *scene, ref paykit.PaymentMethodRef) error {
 			_, err := s.pk.PaymentMethod.SetDefault(ctx, ref)
 			return err
@@ -244,7 +252,7 @@ func (s *scene) save(ctx context.Context, card string) error {
 			return err
 		}
 		if len(list.Items) > 0 {
-			s.method = list.Items[0].ID
+			s.method, s.providerMethod = list.Items[0].ID, list.Items[0].ProviderMethodID
 			return nil
 		}
 		if err := pause(ctx); err != nil {

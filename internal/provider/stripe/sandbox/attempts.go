@@ -79,6 +79,10 @@ func (c *call) attemptPayment(pi *paymentIntent, m *paymentMethod, in confirmati
 // settlePayment takes the money, or lets the issuer say no.
 func (c *call) settlePayment(pi *paymentIntent, m *paymentMethod) *apiError {
 	c.dropAction(pi)
+	if m.rule.bank {
+		c.delayPayment(pi, m)
+		return nil
+	}
 	if m.rule.payDecline != nil {
 		return c.declinePayment(pi, m, m.rule.payDecline)
 	}
@@ -98,7 +102,7 @@ func (c *call) settlePayment(pi *paymentIntent, m *paymentMethod) *apiError {
 	c.keepMethod(pi, m)
 	c.afterCharge(ch, m.rule)
 	if session := c.sessions.get(pi.session); session != nil {
-		c.completeSession(session, m)
+		c.completeSession(session, m, sessionPaid)
 	}
 	return nil
 }

@@ -39,6 +39,7 @@ type cardRule struct {
 	fraudReport bool     // an early fraud warning follows a payment
 	refundFirst string   // status of a new refund; empty: succeeded
 	refundThen  string   // status it takes later; empty: it stays
+	bank        bool     // no card but a bank account: money and decline come later
 }
 
 // cardRuleName is what the state file holds of a rule: never the number.
@@ -63,6 +64,9 @@ func (r *cardRule) UnmarshalJSON(b []byte) error {
 		return nil
 	}
 	rule, ok := ruleByName("pm_card_" + named.Name)
+	if !ok {
+		rule, ok = bankAccountByName(named.Name)
+	}
 	if !ok {
 		return fmt.Errorf("no test card is called %q", named.Name)
 	}
@@ -138,8 +142,13 @@ func testCards() []cardRule {
 	}
 }
 
-// ruleByName finds the card behind pm_card_… or tok_….
+// ruleByName finds the card behind pm_card_… or tok_…, or the bank account behind pm_usBankAccount_….
 func ruleByName(token string) (cardRule, bool) {
+	if account, ok := strings.CutPrefix(token, "pm_"); ok {
+		if rule, ok := bankAccountByName(account); ok {
+			return rule, true
+		}
+	}
 	name, ok := strings.CutPrefix(token, "pm_card_")
 	if !ok {
 		if name, ok = strings.CutPrefix(token, "tok_"); !ok {

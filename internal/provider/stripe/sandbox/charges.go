@@ -79,8 +79,9 @@ type chargeOutcome struct {
 }
 
 type paymentMethodDetails struct {
-	Card chargedCard `json:"card"`
-	Type string      `json:"type"`
+	Card          chargedCard    `json:"card,omitzero"`
+	Type          string         `json:"type"`
+	USBankAccount *usBankAccount `json:"us_bank_account,omitempty"`
 }
 
 type chargedCard struct {
@@ -170,12 +171,15 @@ func (c *call) newCharge(pi *paymentIntent, m *paymentMethod) *charge {
 		Outcome: chargeOutcome{
 			NetworkStatus: "approved_by_network", RiskLevel: "normal", RiskScore: 12, SellerMessage: "Payment complete.", Type: "authorized",
 		},
-		PaymentMethodDetails: paymentMethodDetails{Type: "card", Card: chargedCard{
+	}
+	ch.PaymentMethodDetails = paymentMethodDetails{Type: m.Type, USBankAccount: m.USBankAccount}
+	if !m.rule.bank {
+		ch.PaymentMethodDetails.Card = chargedCard{
 			AmountAuthorized: nullInt(pi.Amount), Brand: m.Card.Brand, Checks: checks, Country: m.Card.Country, ExpMonth: m.Card.ExpMonth,
 			ExpYear: m.Card.ExpYear, ExtendedAuthorization: featureStatus{"disabled"}, Fingerprint: m.Card.Fingerprint, Funding: m.Card.Funding,
 			IncrementalAuthorization: featureStatus{"unavailable"}, Last4: m.Card.Last4, Multicapture: featureStatus{"unavailable"},
 			Network: m.Card.Brand, Overcapture: overcapture{MaximumAmountCapturable: pi.Amount, Status: "unavailable"},
-		}},
+		}
 	}
 	c.charges.add(id, ch)
 	return ch
@@ -184,13 +188,7 @@ func (c *call) newCharge(pi *paymentIntent, m *paymentMethod) *charge {
 // newFailedCharge is what remains of a declined attempt.
 func (c *call) newFailedCharge(pi *paymentIntent, m *paymentMethod, d *decline) *charge {
 	ch := c.newCharge(pi, m)
-	ch.Status, ch.Paid = chargeFailed, false
-	ch.FailureCode, ch.FailureMessage = nullable(d.code), nullable(d.message)
-	ch.PaymentMethodDetails.Card.AmountAuthorized = 0
-	ch.Outcome = chargeOutcome{
-		NetworkStatus: "declined_by_network", Reason: nullable(orDefault(d.declineCode, d.code)), RiskLevel: "normal", RiskScore: 30,
-		SellerMessage: "The bank did not return any further details with this decline.", Type: "issuer_declined",
-	}
+	ch.fail(d)
 	if m.rule.blocked {
 		ch.Outcome = chargeOutcome{
 			NetworkStatus: "not_sent_to_network", Reason: "highest_risk_level", RiskLevel: "highest", RiskScore: 92,
@@ -198,6 +196,17 @@ func (c *call) newFailedCharge(pi *paymentIntent, m *paymentMethod, d *decline) 
 		}
 	}
 	return ch
+}
+
+// fail ends a charge with the issuer's no.
+func (ch *charge) fail(d *decline) {
+	ch.Status, ch.Paid = chargeFailed, false
+	ch.FailureCode, ch.FailureMessage = nullable(d.code), nullable(d.message)
+	ch.PaymentMethodDetails.Card.AmountAuthorized = 0
+	ch.Outcome = chargeOutcome{
+		NetworkStatus: "declined_by_network", Reason: nullable(orDefault(d.declineCode, d.code)), RiskLevel: "normal", RiskScore: 30,
+		SellerMessage: "The bank did not return any further details with this decline.", Type: "issuer_declined",
+	}
 }
 
 // bookCharge takes the money: Stripe's fee is 2.9 % and 30.

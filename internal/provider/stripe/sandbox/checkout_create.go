@@ -11,6 +11,9 @@ func createSession(c *call) (any, *apiError) {
 	p := c.params
 	cs := c.readSession(p)
 	c.readLineItems(p, cs)
+	if cs.Mode == modePayment && cs.Currency == "usd" && !p.has("payment_method_types") {
+		cs.PaymentMethodTypes = append(cs.PaymentMethodTypes, typeBankAccount) // as if it were switched on in the dashboard
+	}
 	c.readIntentPlan(p, cs)
 	expiresAt, limited := p.integer("expires_at")
 	p.ignore("after_expiration", "allow_promotion_codes", "automatic_tax", "consent_collection", "custom_fields", "custom_text", "customer_update",
@@ -53,7 +56,7 @@ func (c *call) readSession(p *params) *checkoutSession {
 	case "subscription":
 		p.fail(badParam("", "mode", "Invalid mode: the sandbox plays payment and setup, not subscription."))
 	}
-	if types := p.cardTypes(); len(types) > 0 {
+	if types := p.methodTypes(); len(types) > 0 {
 		cs.PaymentMethodTypes = types
 	} else if cs.Mode == modeSetup && !p.has("currency") {
 		p.fail(badParam(codeMissingParam, "currency", "You must provide a `currency` or `payment_method_types` in setup mode."))

@@ -258,15 +258,12 @@ func (c *call) expire(session *checkoutSession) {
 	c.emit("checkout.session.expired", session)
 }
 
-// completeSession ends a session that was paid, or whose card was saved.
-func (c *call) completeSession(session *checkoutSession, m *paymentMethod) {
+// completeSession ends a session that was paid, or will be by a delayed method, or whose card was saved.
+func (c *call) completeSession(session *checkoutSession, m *paymentMethod, payment string) {
 	if session.Status != sessionOpen {
 		return
 	}
-	session.Status, session.URL = sessionComplete, ""
-	if session.Mode == modePayment {
-		session.PaymentStatus = "paid"
-	}
+	session.Status, session.URL, session.PaymentStatus = sessionComplete, "", payment
 	details := &customerDetails{Email: orDefault(m.BillingDetails.Email, session.CustomerEmail), Name: m.BillingDetails.Name, TaxExempt: "none", TaxIDs: []none{}}
 	if cus := c.customers.get(string(session.Customer)); cus != nil {
 		details.Email = orDefault(cus.Email, details.Email)

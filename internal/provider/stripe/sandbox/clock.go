@@ -30,6 +30,7 @@ const (
 	taskWarnOfFraud   taskKind = "warn_of_fraud" // about a charge
 	taskJudgeDispute  taskKind = "judge_dispute" // with the verdict
 	taskSettleRefund  taskKind = "settle_refund" // with the status
+	taskEndPayment    taskKind = "end_payment"   // of a delayed method
 	taskForgetKey     taskKind = "forget_key"    // with the request that was answered
 )
 
@@ -76,6 +77,10 @@ func (c *call) do(t *task) {
 	case taskSettleRefund:
 		if r := c.refunds.get(t.about); r != nil {
 			c.settleRefund(r, t.with)
+		}
+	case taskEndPayment:
+		if pi := c.payments.get(t.about); pi != nil {
+			c.endPayment(pi)
 		}
 	case taskForgetKey:
 		if k := c.keys.get(t.about); k != nil && k.requestID == t.with {

@@ -21,6 +21,7 @@ func (s *Server) registerControl() {
 	s.mux.HandleFunc("POST /_sandbox/webhooks", s.setDeliveries)
 	s.mux.HandleFunc("POST /_sandbox/clock/advance", s.advanceClock)
 	s.mux.HandleFunc("POST /_sandbox/checkout/{id}/complete", s.completeCheckout)
+	s.mux.HandleFunc("POST /_sandbox/payment_methods/{id}/update", s.replaceCard)
 	s.mux.HandleFunc("POST /_sandbox/3ds/{id}", s.resolveIntent)
 	s.mux.HandleFunc("POST /_sandbox/trigger", s.trigger)
 	s.mux.HandleFunc("/_sandbox/", func(w http.ResponseWriter, r *http.Request) {
@@ -121,7 +122,8 @@ func (s *Server) advanceClock(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, map[string]string{"now": s.advance(by).Format(time.RFC3339Nano)})
 }
 
-// completeCheckout pays a session, or saves its card, as a buyer would: a 3-D Secure step is passed (or failed, if asked).
+// completeCheckout pays a session, or saves its card, as a buyer would: a 3-D Secure step is passed (or failed, if asked). With
+// a method instead of a card it is a bank debit.
 func (s *Server) completeCheckout(w http.ResponseWriter, r *http.Request) {
 	in := struct {
 		Card           string `json:"card"`
@@ -129,8 +131,15 @@ func (s *Server) completeCheckout(w http.ResponseWriter, r *http.Request) {
 		CVC            string `json:"cvc"`
 		Name           string `json:"name"`
 		Authentication string `json:"authentication"`
+		Method         string `json:"method"`
 	}{}
 	if !readControl(w, r, &in) {
+		return
+	}
+	id := r.PathValue("id")
+	if in.Method != "" {
+		_, err := s.submitBankDebit(id, in.Method)
+		s.answerCompleted(w, id, nil, err)
 		return
 	}
 	card := cardInput{Number: in.Card, Expiry: orDefault(in.Expiry, "12/34"), CVC: in.CVC, Name: in.Name}
@@ -140,12 +149,16 @@ func (s *Server) completeCheckout(w http.ResponseWriter, r *http.Request) {
 	if rule, ok := ruleByNumber(plainNumber(card.Number)); ok && card.CVC == "" {
 		card.CVC = "1234"[:cvcLength(rule.brand)]
 	}
-	id := r.PathValue("id")
 	outcome, err := s.submitCard(id, card)
 	decline := outcome.Decline
 	if err == nil && outcome.ActionURL != "" {
 		_, decline, err = s.resolveAction(path.Base(outcome.ActionURL), in.Authentication != "fail")
 	}
+	s.answerCompleted(w, id, decline, err)
+}
+
+// answerCompleted answers with the session as it now is, or with why it is not complete.
+func (s *Server) answerCompleted(w http.ResponseWriter, id string, decline *hostedDecline, err error) {
 	switch {
 	case errors.Is(err, errHostedNotFound):
 		controlError(w, http.StatusNotFound, noSuch(http.StatusNotFound, "checkout.session", id, "session"))

@@ -27,6 +27,7 @@ type hostedSession struct {
 	Amount        int64
 	ExpiresAt     time.Time
 	CompleteURL   string // the control call that completes the session without a page
+	BankDebits    bool   // the page offers them
 }
 
 // cardInput is what a buyer types into the card form. Spaces in Number are allowed.
@@ -79,6 +80,7 @@ func (s *Server) hostedSession(id string) (hostedSession, bool) {
 		ID: cs.ID, Mode: cs.Mode, Status: cs.Status, Description: cs.description(), Currency: string(cs.Currency), SuccessURL: cs.successURL(),
 		CancelURL: string(cs.CancelURL), CustomerEmail: string(cs.CustomerEmail), MerchantName: s.cfg.MerchantName, Amount: cs.total(),
 		ExpiresAt: time.Unix(cs.ExpiresAt, 0).UTC(), CompleteURL: orDefault(s.baseURL, cs.base) + "/_sandbox/checkout/" + cs.ID + "/complete",
+		BankDebits: cs.takesBankDebits(),
 	}
 	if cus := s.customers.get(string(cs.Customer)); cus != nil {
 		h.CustomerEmail = string(cus.Email)
@@ -127,8 +129,13 @@ func (c *call) submit(sessionID string, in cardInput) (hostedOutcome, error) {
 	if bad != nil {
 		return hostedOutcome{Decline: declineOf(bad)}, nil
 	}
-	m := c.newMethod(t, billingDetails{Name: nullable(in.Name), Email: c.buyerEmail(cs)})
+	return c.use(cs, c.newMethod(t, billingDetails{Name: nullable(in.Name), Email: c.buyerEmail(cs)})), nil
+}
+
+// use pays a session with a method, or saves it.
+func (c *call) use(cs *checkoutSession, m *paymentMethod) hostedOutcome {
 	var next *nextAction
+	var bad *apiError
 	if cs.Mode == modePayment {
 		pi := c.sessionPayment(cs)
 		bad = c.attemptPayment(pi, m, confirmation{})
@@ -140,11 +147,11 @@ func (c *call) submit(sessionID string, in cardInput) (hostedOutcome, error) {
 	}
 	switch {
 	case bad != nil:
-		return hostedOutcome{Decline: declineOf(bad)}, nil
+		return hostedOutcome{Decline: declineOf(bad)}
 	case next != nil:
-		return hostedOutcome{ActionURL: next.RedirectToURL.URL}, nil
+		return hostedOutcome{ActionURL: next.RedirectToURL.URL}
 	}
-	return hostedOutcome{RedirectURL: cs.successURL()}, nil
+	return hostedOutcome{RedirectURL: cs.successURL()}
 }
 
 func (c *call) buyerEmail(cs *checkoutSession) nullable {

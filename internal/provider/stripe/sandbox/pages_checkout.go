@@ -25,7 +25,7 @@ type checkoutView struct {
 	Form                             cardForm
 	Errors                           fieldErrors
 	Cards, MoreCards                 []testCard
-	Setup, MoreOpen                  bool
+	Setup, MoreOpen, BankDebits      bool
 }
 
 // showCheckout is GET /c/pay/{session}. "card" in the query fills in one of the test cards, "declined" explains why a
@@ -74,6 +74,10 @@ func (p *pages) submitCheckout(w http.ResponseWriter, r *http.Request) {
 		p.closedAfterSubmit(w, r, session.ID)
 		return
 	}
+	if account := r.PostForm.Get("bankAccount"); account != "" {
+		p.submitBankDebit(w, r, session, account)
+		return
+	}
 	input, wrong := checkForm(form)
 	if wrong.any() {
 		p.showAgain(w, http.StatusUnprocessableEntity, session, form, "", wrong)
@@ -96,6 +100,23 @@ func (p *pages) submitCheckout(w http.ResponseWriter, r *http.Request) {
 		p.showAgain(w, status, session, form, alert, fields)
 	case outcome.ActionURL != "":
 		redirect(w, r, outcome.ActionURL)
+	default:
+		redirect(w, r, outcome.RedirectURL)
+	}
+}
+
+// submitBankDebit is what the buttons of the test accounts do.
+func (p *pages) submitBankDebit(w http.ResponseWriter, r *http.Request, session hostedSession, account string) {
+	if !session.BankDebits || delayedMethods()[account] == "" {
+		p.badForm(w)
+		return
+	}
+	outcome, err := p.server.submitBankDebit(session.ID, account)
+	switch {
+	case errors.Is(err, errHostedClosed):
+		p.closedAfterSubmit(w, r, session.ID)
+	case err != nil || outcome.RedirectURL == "":
+		p.failed(w, err, "checkout")
 	default:
 		redirect(w, r, outcome.RedirectURL)
 	}
@@ -152,7 +173,7 @@ func (p *pages) checkoutView(session hostedSession, chosen string) checkoutView 
 	view := checkoutView{
 		Title: "Pay " + merchant, Merchant: merchant, Initial: initial(merchant),
 		Description: orDefault(session.Description, "Your order"), CancelURL: session.CancelURL, Email: session.CustomerEmail,
-		Action: checkoutPath(session.ID), Setup: session.Mode == "setup",
+		Action: checkoutPath(session.ID), Setup: session.Mode == "setup", BankDebits: session.BankDebits,
 	}
 	view.Cards = offerCards(commonCards(), session.ID, chosen, view.Setup, now)
 	view.MoreCards = offerCards(rareCards(), session.ID, chosen, view.Setup, now)

@@ -188,13 +188,13 @@ func (p *params) futureUsage() string {
 	return p.enum("setup_future_usage", "off_session", "on_session")
 }
 
-// cardTypes reads payment_method_types.
-func (p *params) cardTypes() []string {
+// methodTypes reads payment_method_types.
+func (p *params) methodTypes() []string {
 	types := p.list("payment_method_types")
 	for _, t := range types {
-		if t != "card" && t != "link" {
+		if t != "card" && t != "link" && t != typeBankAccount {
 			p.fail(badParam("payment_intent_invalid_parameter", p.full("payment_method_types"),
-				"The payment method type provided: %s is invalid. The sandbox knows only card.", t))
+				"The payment method type provided: %s is invalid. The sandbox knows only card and us_bank_account.", t))
 		}
 	}
 	return types
@@ -203,7 +203,7 @@ func (p *params) cardTypes() []string {
 func (p *params) paymentPatch() paymentPatch {
 	patch := paymentPatch{
 		currency: p.currency(false), customer: p.text("customer"), method: p.text("payment_method"), methodData: p.methodData(),
-		futureUsage: p.futureUsage(), types: p.cardTypes(), metadata: p.metadata(), captureMethod: p.captureMethod(),
+		futureUsage: p.futureUsage(), types: p.methodTypes(), metadata: p.metadata(), captureMethod: p.captureMethod(),
 		description: p.optional("description", 1000), receipt: p.optional("receipt_email", 800),
 		descriptor: p.optional("statement_descriptor", 22), descSuffix: p.optional("statement_descriptor_suffix", 22),
 		transferGroup: p.optional("transfer_group", 500),
@@ -441,7 +441,7 @@ func updatePayment(c *call) (any, *apiError) {
 	if err != nil {
 		return nil, err
 	}
-	settled := pi.Status == intentSucceeded || pi.Status == intentCanceled || pi.Status == needsCapture
+	settled := pi.Status == intentSucceeded || pi.Status == intentCanceled || pi.Status == needsCapture || pi.Status == intentProcessing
 	if settled && (patch.amountSent || patch.currency != "" || patch.method != "" || patch.methodData != nil || patch.customer != "") {
 		return nil, intentState(pi, "This PaymentIntent's amount, currency, customer and payment method could not be updated because it has a status of "+pi.Status+".")
 	}
@@ -482,7 +482,7 @@ func confirmPayment(c *call) (any, *apiError) {
 	p := c.params
 	in := p.confirmation()
 	methodID, data, usage := p.text("payment_method"), p.methodData(), p.futureUsage()
-	receipt, captureMethod, types := p.optional("receipt_email", 800), p.captureMethod(), p.cardTypes()
+	receipt, captureMethod, types := p.optional("receipt_email", 800), p.captureMethod(), p.methodTypes()
 	shipping, shipped := p.shipping()
 	p.ignore("payment_method_options", "client_secret")
 	if err := p.done(); err != nil {
@@ -557,7 +557,7 @@ func cancelPayment(c *call) (any, *apiError) {
 	if err != nil {
 		return nil, err
 	}
-	if pi.Status == intentSucceeded || pi.Status == intentCanceled {
+	if pi.Status == intentSucceeded || pi.Status == intentCanceled || pi.Status == intentProcessing {
 		return nil, intentState(pi, "You cannot cancel this PaymentIntent because it has a status of "+pi.Status+". Only a PaymentIntent with one of the "+
 			"following statuses may be canceled: requires_payment_method, requires_capture, requires_confirmation, requires_action, processing.")
 	}

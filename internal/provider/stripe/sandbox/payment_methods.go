@@ -4,17 +4,18 @@ import (
 	"net/http"
 )
 
-// paymentMethod is a card. Number and security code are not kept.
+// paymentMethod is a card, or a bank account. Number and security code are not kept.
 type paymentMethod struct {
 	ID             string            `json:"id"`
 	Object         string            `json:"object"`
 	BillingDetails billingDetails    `json:"billing_details"`
-	Card           card              `json:"card"`
+	Card           card              `json:"card,omitzero"`
 	Created        int64             `json:"created"`
 	Customer       nullable          `json:"customer"`
 	Livemode       bool              `json:"livemode"`
 	Metadata       map[string]string `json:"metadata"`
 	Type           string            `json:"type"`
+	USBankAccount  *usBankAccount    `json:"us_bank_account,omitempty"`
 
 	rule     cardRule
 	setUp    bool // 3-D Secure was passed for later off-session use
@@ -73,19 +74,23 @@ func paymentMethodRoutes() []route {
 	}
 }
 
-// newMethod makes a card that nobody owns yet and records no event, as Stripe does.
+// newMethod makes a card or a bank account that nobody owns yet and records no event, as Stripe does.
 func (c *call) newMethod(t typedCard, billing billingDetails) *paymentMethod {
 	m := &paymentMethod{
 		ID: c.objectID("pm_"), Object: "payment_method", BillingDetails: billing, Created: c.now().Unix(), Metadata: map[string]string{}, Type: "card",
 		rule: t.rule,
-		Card: card{
+	}
+	if t.rule.bank {
+		m.Type, m.USBankAccount = typeBankAccount, newAccount(t.rule)
+	} else {
+		m.Card = card{
 			Brand: t.rule.brand, Country: "US", DisplayBrand: t.rule.brand, ExpMonth: t.expMonth, ExpYear: t.expYear,
 			Fingerprint: fingerprint(t.rule.number), Funding: orDefault(t.rule.funding, "credit"), Last4: t.rule.number[len(t.rule.number)-4:],
 			Networks: cardNetworks{Available: []string{t.rule.brand}}, ThreeDSecureUsage: supported{Supported: true},
-		},
+		}
 	}
 	m.rule.number = "" // not kept
-	if t.cvcGiven {
+	if t.cvcGiven && !t.rule.bank {
 		m.Card.Checks.CVCCheck = "unchecked"
 	}
 	c.methods.add(m.ID, m)

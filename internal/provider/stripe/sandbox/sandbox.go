@@ -19,6 +19,7 @@ const (
 	defaultAccountID     = "acct_1PaykitSandbox00"
 	defaultMerchant      = "Sandbox Store"
 	defaultSettleAfter   = time.Second
+	defaultDelayedAfter  = 5 * time.Second
 	defaultDeliveryLimit = 10 * time.Second
 )
 
@@ -31,6 +32,7 @@ type Config struct {
 	Now             func() time.Time // default time.Now; /_sandbox/clock/advance moves the sandbox's clock on from it
 	Entropy         io.Reader        // for ids and shuffling; default crypto/rand
 	SettleAfter     time.Duration    // how long disputes, fraud warnings and the second answer of a refund take; default 1 s
+	DelayedAfter    time.Duration    // how long a bank debit takes to be paid or refused; default 5 s
 	DeliveryTimeout time.Duration    // how long a webhook receiver may take; default 10 s
 	StateFile       string           // keeps everything but faults and the behaviour of deliveries across restarts; empty: memory only
 }
@@ -70,6 +72,7 @@ func New(cfg Config) (*Server, error) {
 	cfg.AccountID = orDefault(cfg.AccountID, defaultAccountID)
 	cfg.MerchantName = orDefault(cfg.MerchantName, defaultMerchant)
 	cfg.SettleAfter = orDefault(cfg.SettleAfter, defaultSettleAfter)
+	cfg.DelayedAfter = orDefault(cfg.DelayedAfter, defaultDelayedAfter)
 	cfg.DeliveryTimeout = orDefault(cfg.DeliveryTimeout, defaultDeliveryLimit)
 	s := &Server{
 		cfg: cfg, mux: http.NewServeMux(), baseURL: strings.TrimRight(cfg.BaseURL, "/"),

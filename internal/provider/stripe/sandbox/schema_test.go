@@ -135,9 +135,9 @@ func TestSchema(t *testing.T) {
 		}
 	}
 	for kind, want := range map[string]string{
-		"payment_intent":   "requires_payment_method requires_action requires_capture succeeded canceled",
+		"payment_intent":   "requires_payment_method requires_action requires_capture processing succeeded canceled",
 		"setup_intent":     "requires_payment_method requires_action succeeded canceled",
-		"charge":           "succeeded failed",
+		"charge":           "pending succeeded failed",
 		"checkout.session": "open complete expired",
 		"refund":           "succeeded failed",
 		"dispute":          "needs_response won lost",

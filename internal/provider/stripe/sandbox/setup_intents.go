@@ -65,7 +65,7 @@ func (c *call) setup() (*setupIntent, *apiError) {
 func createSetup(c *call) (any, *apiError) {
 	p := c.params
 	owner, methodID, data := p.text("customer"), p.text("payment_method"), p.methodData()
-	types, metadata := p.cardTypes(), p.metadata()
+	types, metadata := p.methodTypes(), p.metadata()
 	automatic := p.automaticMethods(types)
 	usage := p.enum("usage", "off_session", "on_session")
 	description := p.optional("description", 1000)
@@ -149,7 +149,7 @@ func (c *call) succeedSetup(si *setupIntent, m *paymentMethod) {
 	}
 	c.emit("setup_intent.succeeded", si)
 	if session := c.sessions.get(si.session); session != nil {
-		c.completeSession(session, m)
+		c.completeSession(session, m, session.PaymentStatus)
 	}
 }
 
@@ -215,7 +215,7 @@ func setupState(si *setupIntent, message string) *apiError {
 func updateSetup(c *call) (any, *apiError) {
 	p := c.params
 	owner, methodID, data := p.text("customer"), p.text("payment_method"), p.methodData()
-	metadata, types, description := p.metadata(), p.cardTypes(), p.optional("description", 1000)
+	metadata, types, description := p.metadata(), p.methodTypes(), p.optional("description", 1000)
 	p.ignore("attach_to_self", "flow_directions", "payment_method_options", "payment_method_configuration")
 	if err := p.done(); err != nil {
 		return nil, err

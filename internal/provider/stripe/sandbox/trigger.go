@@ -43,8 +43,10 @@ func triggers() map[string]func(*triggerRun) {
 		"payment_method.updated": func(t *triggerRun) {
 			t.do(updateMethod, t.save(goodCard), "card[exp_month]", "12", "metadata[updated]", "yes")
 		},
-		"payment_method.detached": func(t *triggerRun) { t.do(detachMethod, t.save(goodCard)) },
+		"payment_method.automatically_updated": func(t *triggerRun) { t.replaceCard(t.save(goodCard)) },
+		"payment_method.detached":              func(t *triggerRun) { t.do(detachMethod, t.save(goodCard)) },
 
+		"payment_intent.processing":                func(t *triggerRun) { t.debit("delayed_success") },
 		"payment_intent.created":                   func(t *triggerRun) { t.begin() },
 		"payment_intent.succeeded":                 func(t *triggerRun) { t.pay(goodCard) },
 		"payment_intent.payment_failed":            func(t *triggerRun) { t.pay(badCard) },
@@ -78,8 +80,10 @@ func triggers() map[string]func(*triggerRun) {
 		"setup_intent.requires_action": func(t *triggerRun) { t.setupWith(secureCard) },
 		"setup_intent.canceled":        func(t *triggerRun) { t.do(cancelSetup, t.setupWith("")) },
 
-		"checkout.session.completed": func(t *triggerRun) { t.buy(t.checkout()) },
-		"checkout.session.expired":   func(t *triggerRun) { t.do(expireSession, t.checkout()) },
+		"checkout.session.completed":               func(t *triggerRun) { t.buy(t.checkout()) },
+		"checkout.session.async_payment_succeeded": func(t *triggerRun) { t.debit("delayed_success") },
+		"checkout.session.async_payment_failed":    func(t *triggerRun) { t.debit("delayed_failure") },
+		"checkout.session.expired":                 func(t *triggerRun) { t.do(expireSession, t.checkout()) },
 	}
 }
 
@@ -237,4 +241,25 @@ func (t *triggerRun) buy(session string) {
 	}
 	t.note(t.sessions.get(session))
 	t.note(t.payments.get(string(t.sessions.get(session).PaymentIntent)))
+}
+
+// debit pays a session by bank debit; it ends after Config.DelayedAfter.
+func (t *triggerRun) debit(method string) {
+	cs, ok := t.sessions.find(t.checkout())
+	rule, known := bankAccountByName(delayedMethods()[method])
+	if t.failed != nil || !ok || !known {
+		return
+	}
+	t.use(cs, t.newMethod(typedCard{rule: rule}, billingDetails{}))
+	t.note(cs)
+	t.note(t.payments.get(string(cs.PaymentIntent)))
+}
+
+// replaceCard gives a saved card two more years, as its issuer would.
+func (t *triggerRun) replaceCard(id string) {
+	m, ok := t.methods.find(id)
+	if t.failed != nil || !ok {
+		return
+	}
+	t.failed = t.automaticUpdate(m, cardReplacement{ExpYear: m.Card.ExpYear + 2})
 }
