@@ -45,6 +45,7 @@ const (
 	CodeSetupNotFound         = events.CodeSetupNotFound
 	CodeIdempotencyConflict   = events.CodeIdempotencyConflict
 	CodeChargeNotRefundable   = events.CodeChargeNotRefundable
+	CodeChargeNotResolvable   = events.CodeChargeNotResolvable
 	CodeRefundTooLarge        = events.CodeRefundTooLarge
 	CodeRefundLimit           = events.CodeRefundLimit
 	CodePersonalData          = events.CodePersonalData

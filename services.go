@@ -201,6 +201,12 @@ type Failure = events.Failure
 // Refund is one refund of a charge.
 type Refund = events.Refund
 
+// Review says that a person must look at a charge, and why.
+type Review = events.Review
+
+// Resolution is an operator's decision about a charge that stayed in doubt.
+type Resolution = events.Resolution
+
 // Dispute is one dispute of a charge.
 type Dispute = events.Dispute
 
@@ -222,6 +228,17 @@ type ChargeRefund struct {
 	ChargeID string `json:"chargeId"`
 	Amount   int64  `json:"amount,omitempty"` // minor units
 	Reason   string `json:"reason,omitempty"` // "duplicate", "fraudulent" or "requested_by_customer"
+}
+
+// ChargeResolve is an operator's decision about a charge that stayed in doubt. Operator and Reason stay in history for
+// ever: they must not hold an e-mail address. ProviderPaymentID is the payment that took the money, where it is not the
+// one that is known. Where the NATS server has users, only the operator's may send it.
+type ChargeResolve struct {
+	ChargeID          string       `json:"chargeId"`
+	Outcome           ChargeStatus `json:"outcome"` // succeeded, failed or canceled
+	Operator          string       `json:"operator"`
+	Reason            string       `json:"reason"`
+	ProviderPaymentID string       `json:"providerPaymentId,omitempty"`
 }
 
 // ChargeList asks for charges, newest first.
@@ -248,6 +265,11 @@ func (s *ChargeService) Refund(ctx context.Context, in ChargeRefund, o ...CallOp
 // Cancel stops a charge that has not ended; one that has comes back as it is.
 func (s *ChargeService) Cancel(ctx context.Context, chargeID string, o ...CallOption) (*Charge, error) {
 	return command[Charge](ctx, s.c, "charge.cancel", map[string]string{"chargeId": chargeID}, o)
+}
+
+// Resolve ends a charge that stayed in doubt by an operator's word; one that has ended comes back as it is.
+func (s *ChargeService) Resolve(ctx context.Context, in ChargeResolve, o ...CallOption) (*Charge, error) {
+	return command[Charge](ctx, s.c, "charge.resolve", in, o)
 }
 
 // Get answers a charge.

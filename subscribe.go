@@ -72,6 +72,7 @@ type Handlers struct {
 	ChargeDisputeClosed    func(context.Context, ChargeEvent) error // Dispute is set
 	ChargeRefreshRequested func(context.Context, ChargeEvent) error
 	ChargeUpdated          func(context.Context, ChargeEvent) error // Refund is set: it is pending
+	ChargeReviewRequested  func(context.Context, ChargeEvent) error // a person must look: Charge.Review says why
 
 	CommandRejected func(context.Context, CommandEvent) error // a queued command was refused
 

@@ -60,6 +60,8 @@ func publishing() []permission {
 		{"paykit.dead.worker.1.none", writers},
 		{"paykit.cmd.charge.create", clients},
 		{"paykit.api.charge.create", clients},
+		{"paykit.api.charge.resolve", "operator"},
+		{"paykit.cmd.charge.resolve", "operator"},
 		{"paykit.query.charge.get", clients},
 		{"paykit.other", ""},
 		{"$SRV.PING", clients},

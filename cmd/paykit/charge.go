@@ -8,11 +8,12 @@ import (
 )
 
 type chargeCmd struct {
-	Create chargeCreate `cmd:"" help:"Charge a saved method."`
-	Get    chargeGet    `cmd:"" help:"Show a charge."`
-	List   chargeList   `cmd:"" help:"List charges, newest first."`
-	Refund chargeRefund `cmd:"" help:"Give money back."`
-	Cancel chargeCancel `cmd:"" help:"Stop a charge that has not ended."`
+	Create  chargeCreate  `cmd:"" help:"Charge a saved method."`
+	Get     chargeGet     `cmd:"" help:"Show a charge."`
+	List    chargeList    `cmd:"" help:"List charges, newest first."`
+	Refund  chargeRefund  `cmd:"" help:"Give money back."`
+	Cancel  chargeCancel  `cmd:"" help:"Stop a charge that has not ended."`
+	Resolve chargeResolve `cmd:"" help:"Decide how a charge that stayed in doubt ended."`
 }
 
 type chargeCreate struct {
@@ -158,8 +159,53 @@ func (c chargeCancel) Run(a *app) error {
 	return a.charge(charge)
 }
 
+type chargeResolve struct {
+	Charge   string `arg:"" help:"Charge: chg_…"`
+	Outcome  string `required:"" enum:"succeeded,failed,canceled" help:"How it ended: succeeded, failed or canceled."`
+	Operator string `required:"" help:"Your name, no e-mail address; it stays in history."`
+	Reason   string `required:"" help:"What you saw at the provider; it stays in history."`
+	Payment  string `help:"The provider's payment that took the money, if it is not the one that is known: pi_…"`
+}
+
+func (chargeResolve) Help() string {
+	return `A charge is in_doubt while it is not known whether money was taken. PayKit asks the provider until it knows; what is
+still unclear after a day is flagged (charge.review_requested). Look at the provider's dashboard, then decide:
+
+  paykit charge resolve chg_… --outcome failed --operator anna --reason "no payment in the dashboard, ticket 4711"
+
+After failed and canceled the worker cancels the payment, so that nobody can pay it later. A success that the provider
+reports later still wins. A charge that has ended is shown as it is.`
+}
+
+func (c chargeResolve) Run(a *app) error {
+	pk, err := a.client()
+	if err != nil {
+		return err
+	}
+	defer pk.Close()
+	charge, err := pk.Charge.Resolve(a.ctx, paykit.ChargeResolve{
+		ChargeID: c.Charge, Outcome: paykit.ChargeStatus(c.Outcome), Operator: c.Operator, Reason: c.Reason, ProviderPaymentID: c.Payment,
+	})
+	if err != nil {
+		return err
+	}
+	return a.charge(charge)
+}
+
 func (a *app) charge(c *paykit.Charge) error {
-	failure, action, refunded := "", "", ""
+	failure, action, refunded, review, resolution := "", "", "", "", ""
+	if c.Review != nil {
+		review = string(c.Review.Reason) + " since " + when(c.Review.RequestedAt)
+		if c.Review.RelatedChargeID != "" {
+			review += ", beside " + c.Review.RelatedChargeID
+		}
+		if c.Review.Proposal != "" {
+			review += ", proposed: " + c.Review.Proposal
+		}
+	}
+	if c.Resolution != nil {
+		resolution = string(c.Resolution.Outcome) + " by " + c.Resolution.Operator + ": " + c.Resolution.Reason
+	}
 	if c.Failure != nil {
 		failure = c.Failure.Message + " (" + c.Failure.Code + ")"
 	}
@@ -172,5 +218,5 @@ func (a *app) charge(c *paykit.Charge) error {
 	return a.fields(c,
 		"id", c.ID, "status", string(c.Status), "amount", money(c.Amount, c.Currency), "description", c.Description,
 		"customerId", c.CustomerID, "paymentMethodId", c.PaymentMethodID, "checkoutId", c.CheckoutID,
-		"failure", failure, "action", action, "refunded", refunded, "payment", c.ProviderPaymentID, "created", when(c.CreatedAt))
+		"failure", failure, "action", action, "refunded", refunded, "review", review, "resolution", resolution, "payment", c.ProviderPaymentID, "created", when(c.CreatedAt))
 }

@@ -50,7 +50,7 @@ func refusalOf(err error) (*events.Error, bool) {
 		return nil, false
 	case events.CodeInvalidRequest, events.CodeCustomerNotFound, events.CodeProviderNotFound,
 		events.CodePaymentMethodNotFound, events.CodeChargeNotFound, events.CodeCheckoutNotFound,
-		events.CodeSetupNotFound, events.CodeIdempotencyConflict, events.CodeChargeNotRefundable,
+		events.CodeSetupNotFound, events.CodeIdempotencyConflict, events.CodeChargeNotRefundable, events.CodeChargeNotResolvable,
 		events.CodeRefundTooLarge, events.CodeRefundLimit, events.CodePersonalData:
 		return refusal, true
 	}

@@ -138,8 +138,13 @@ func registry() []spec {
 		{"charge.create", parseChargeCreate, true},
 		{"charge.refund", parseChargeRefund, true},
 		{"charge.cancel", parseChargeCancel, false},
+		{"charge.resolve", parseChargeResolve, false},
 	}
 }
+
+// forOperators tells whether a verb is for people at the api only. Apps have no right to its subject; the queue, whose
+// messages do not say who sent them, does not take it from anybody.
+func forOperators(verb string) bool { return verb == "charge.resolve" }
 
 // Verbs lists the commands as "<entity>.<verb>".
 func Verbs() []string {

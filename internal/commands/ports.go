@@ -16,6 +16,7 @@ import (
 type Log interface {
 	Entities
 	Profiles
+	Links
 	Queue
 	Feed
 }
@@ -48,6 +49,12 @@ type Profiles interface {
 	PutProfile(ctx context.Context, customerID string, p eventlog.Profile, last uint64) (uint64, error)
 	// EraseProfiles overwrites the revisions older than before, and may be repeated.
 	EraseProfiles(ctx context.Context, customerID string, before uint64) (int, error)
+}
+
+// Links lead from a provider's object back to ours.
+type Links interface {
+	// PutLink remembers one for good; another one that was there first is an [*eventlog.LinkTakenError].
+	PutLink(ctx context.Context, providerID, objectID string, k eventlog.Link) error
 }
 
 // Queue is where commands are left by apps that do not wait.

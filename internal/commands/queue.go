@@ -127,6 +127,9 @@ func (q *queue) execute(ctx context.Context, verb, key string, body []byte, refu
 	if refusal != nil {
 		return refusal
 	}
+	if forOperators(verb) {
+		return invalid("", "is for operators, and not taken from the queue")
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			q.h.cfg.Logger.Error().Str("command_type", safeVerb(verb)).Interface("panic", p).Msg("command panicked")

@@ -203,6 +203,7 @@ func TestQueueRejects(t *testing.T) {
 		customer   string
 	}{
 		"an unknown verb":         {"charge.void", `{}`, nil, "charge.void", events.CodeInvalidRequest, "", ""},
+		"an operator's verb":      {"charge.resolve", `{"chargeId":"chg_1","outcome":"failed","operator":"canary","reason":"canary"}`, nil, "charge.resolve", events.CodeInvalidRequest, "", ""},
 		"a strange verb":          {"Canary.x", `{}`, nil, "unknown", events.CodeInvalidRequest, "", ""},
 		"a bad body":              {"charge.create", `{"x`, nil, "charge.create", events.CodeInvalidRequest, "", ""},
 		"no body":                 {"charge.create", ``, nil, "charge.create", events.CodeInvalidRequest, "", ""},

@@ -29,6 +29,9 @@ func wellShaped() map[string]map[string]any {
 		},
 		"charge.refund": {"chargeId": "chg_1", "amount": 100, "reason": "duplicate"},
 		"charge.cancel": {"chargeId": "chg_1"},
+		"charge.resolve": {
+			"chargeId": "chg_1", "outcome": "failed", "operator": "anna", "reason": "not in the dashboard", "providerPaymentId": "pi_1",
+		},
 	}
 }
 
@@ -40,6 +43,7 @@ func optional() map[string][]string {
 		"checkout.create": {"currency", "cancelURL", "attachMethod", "metadata"},
 		"charge.create":   {"currency", "metadata", "returnURL"},
 		"charge.refund":   {"amount", "reason"},
+		"charge.resolve":  {"providerPaymentId"},
 	}
 }
 

@@ -77,6 +77,8 @@ type Charge struct { //nolint:recvcheck // deciding works on copies, asking on t
 	Refunds                []Refund          `json:"refunds"`
 	Disputes               []Dispute         `json:"disputes"`
 	CommandDigest          string            `json:"commandDigest,omitempty"`
+	Review                 *Review           `json:"review,omitempty"`     // a person must look
+	Resolution             *Resolution       `json:"resolution,omitempty"` // what an operator decided
 }
 
 // Action is where the buyer authenticates, and until when.
@@ -145,6 +147,10 @@ func DecideCharge(last *Event, in ChargeInput, c Cause) (*Event, error) {
 		return observeRefundTotal(last, in, c), nil
 	case DisputeObserved:
 		return observeDispute(last, in, c)
+	case RequestReview:
+		return requestReview(last, in, c), nil
+	case ResolveCharge:
+		return resolveCharge(last, in, c)
 	case CancelCharge:
 		if last == nil {
 			return nil, refuse(CodeChargeNotFound, "chargeId", "there is no such charge")
@@ -192,6 +198,7 @@ func copyCharge(last *Event) Charge {
 // next makes the charge's next event around s.
 func (s Charge) next(last *Event, typ Type, c Cause) *Event {
 	s.UpdatedAt = c.at(last)
+	s.reviewed()
 	if s.Refunds == nil {
 		s.Refunds = []Refund{}
 	}

@@ -244,6 +244,7 @@ const (
 	CodeSetupNotFound         Code = "setup_not_found" // setup.get only; the contract's list has no word for it
 	CodeIdempotencyConflict   Code = "idempotency_conflict"
 	CodeChargeNotRefundable   Code = "charge_not_refundable"
+	CodeChargeNotResolvable   Code = "charge_not_resolvable"
 	CodeRefundTooLarge        Code = "refund_too_large"
 	CodeRefundLimit           Code = "refund_limit"
 	CodePersonalData          Code = "personal_data"
@@ -263,7 +264,7 @@ func (c Code) Status() int {
 		return 404
 	case CodeIdempotencyConflict:
 		return 409
-	case CodeChargeNotRefundable, CodeRefundTooLarge, CodeRefundLimit, CodePersonalData:
+	case CodeChargeNotRefundable, CodeChargeNotResolvable, CodeRefundTooLarge, CodeRefundLimit, CodePersonalData:
 		return 422
 	case CodeOverloaded:
 		return 429

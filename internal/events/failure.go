@@ -22,6 +22,7 @@ const (
 	FailureIncorrectCVC           = "incorrect_cvc"             //
 	FailureProcessingError        = "processing_error"          //
 	FailureCanceledBeforeSent     = "canceled_before_execution" // canceled before the provider was asked
+	FailureResolved               = "resolved_by_operator"      // an operator decided that no money was taken
 )
 
 // NewFailure is a failure with our text for its code.
@@ -66,6 +67,8 @@ func FailureMessage(code, declineCode string) string {
 		return "The card could not be processed. Try again later."
 	case FailureCanceledBeforeSent:
 		return "The charge was canceled before it was sent."
+	case FailureResolved:
+		return "The provider's answer stayed unclear, and it was decided that the charge failed. Try again or use another payment method."
 	}
 	return "The payment failed. Try another payment method."
 }

@@ -106,6 +106,7 @@ func keepCharges(t *testing.T, keep func(*history)) {
 		},
 		{back, declined("card_declined", "insufficient_funds")},
 		{back, events.CancelCharge{}, payment(events.PaymentCanceled)},
+		{back, payment(events.PaymentRequiresConfirmation), events.ConfirmUnanswered{}, events.RequestReview{Reason: events.ReviewInDoubt}},
 	} {
 		h := newHistory(t)
 		for _, in := range list {

@@ -72,6 +72,7 @@ const (
 	ChargeDisputeClosed    Type = "charge.dispute_closed"
 	ChargeRefreshRequested Type = "charge.refresh_requested"
 	ChargeUpdated          Type = "charge.updated"
+	ChargeReviewRequested  Type = "charge.review_requested"
 
 	CommandRejected Type = "command.rejected"
 )
@@ -88,7 +89,7 @@ func Types() []Type {
 		PaymentMethodDetachRequested, PaymentMethodDetached,
 		ChargeRequested, ChargeProcessing, ChargeRequiresAction, ChargeInDoubt, ChargeSucceeded, ChargeFailed,
 		ChargeCancelRequested, ChargeCanceled, ChargeRefundRequested, ChargeRefunded, ChargeRefundFailed,
-		ChargeDisputed, ChargeDisputeClosed, ChargeRefreshRequested, ChargeUpdated,
+		ChargeDisputed, ChargeDisputeClosed, ChargeRefreshRequested, ChargeUpdated, ChargeReviewRequested,
 		CommandRejected,
 	}
 }
@@ -111,7 +112,7 @@ func RequestTypes() []Type {
 // the provider is asked about until it is settled.
 func SettlingTypes() []Type {
 	return []Type{
-		ChargeInDoubt, ChargeProcessing, ChargeRequiresAction, ChargeRefundRequested, ChargeUpdated,
+		ChargeInDoubt, ChargeProcessing, ChargeRequiresAction, ChargeRefundRequested, ChargeUpdated, ChargeReviewRequested,
 		CheckoutCreated, CheckoutCompleted, SetupCreated,
 	}
 }
@@ -147,7 +148,7 @@ func (t Type) Known() bool {
 		PaymentMethodDetachRequested, PaymentMethodDetached,
 		ChargeRequested, ChargeProcessing, ChargeRequiresAction, ChargeInDoubt, ChargeSucceeded, ChargeFailed,
 		ChargeCancelRequested, ChargeCanceled, ChargeRefundRequested, ChargeRefunded, ChargeRefundFailed,
-		ChargeDisputed, ChargeDisputeClosed, ChargeRefreshRequested, ChargeUpdated,
+		ChargeDisputed, ChargeDisputeClosed, ChargeRefreshRequested, ChargeUpdated, ChargeReviewRequested,
 		CommandRejected:
 		return true
 	}

@@ -61,7 +61,8 @@ func (s *step) charge(c *events.Charge) {
 		text("description", frozen, c.Description), text("returnURL", frozen, c.ReturnURL), text("checkoutId", frozen, c.CheckoutID),
 		flag("reportedByProvider", frozen, c.ReportedByProvider), text("paymentMethodId", kept, c.PaymentMethodID),
 		text("providerPaymentId", paid, c.ProviderPaymentID), text("providerChargeId", provider, c.ProviderChargeID),
-		moment("cancelRequestedAt", kept, c.CancelRequestedAt), number("providerAmountRefunded", grows, c.ProviderAmountRefunded))
+		moment("cancelRequestedAt", kept, c.CancelRequestedAt), number("providerAmountRefunded", grows, c.ProviderAmountRefunded),
+		text("resolution", kept, resolutionText(c.Resolution)))
 	s.money(c.Amount, c.Currency)
 	if c.CheckoutID != "" && c.ID != events.CheckoutChargeID(c.CheckoutID) {
 		s.problem("the id is not the one of its checkout's charge")
@@ -80,6 +81,8 @@ func (s *step) charge(c *events.Charge) {
 	}
 	s.refunds(c)
 	s.disputes(c)
+	s.review(c)
+	s.resolution(c)
 	s.words("description", c.Description)
 	s.address("returnURL", c.ReturnURL)
 	s.metadata(c.Metadata)

@@ -206,6 +206,9 @@ type entity struct {
 	refunds  []part
 	disputes []part
 	payment  uint64 // the claim on the provider's payment
+	review   uint64 // that stands; 0 = none
+	reason   string // of the review
+	resolved bool   // by an operator
 }
 
 // checker holds one event after the other against what came before.

@@ -249,8 +249,9 @@ func (s *story) good() {
 	} {
 		s.keep(events.DecideSetup(s.last[setup], in, s.cause()))
 	}
-	s.charge(s.create(), s.payment(events.PaymentProcessing), events.ConfirmUnanswered{}, s.payment(events.PaymentRequiresAction),
-		events.CancelCharge{}, s.payment(events.PaymentCanceled))
+	s.charge(s.create(), s.payment(events.PaymentProcessing), events.ConfirmUnanswered{}, events.RequestReview{Reason: events.ReviewInDoubt},
+		s.payment(events.PaymentRequiresAction), events.CancelCharge{}, events.ConfirmUnanswered{}, events.RequestReview{Reason: events.ReviewInDoubt},
+		events.ResolveCharge{Outcome: events.ChargeStatusCanceled, Operator: "anna", Reason: "not in the dashboard"})
 	other := s.payment(events.PaymentSucceeded) // of more, and another payment: the first success is the charge
 	other.Payment.ID, other.Payment.ChargeID, other.Payment.Amount = "pi_other_"+s.name, "ch_other_"+s.name, 5000
 	s.charge(other, events.RefundCharge{RefundID: s.refundID(), Amount: 900, CommandDigest: "sha256:bb"}, s.refund(events.RefundPending),
@@ -296,7 +297,7 @@ func TestPlanted(t *testing.T) {
 	t.Parallel()
 	l := eventlogtest.Provisioned(t)
 	stories := map[string]*story{}
-	rows := slices.Concat(envelopes(), charges(), refunds(), others())
+	rows := slices.Concat(envelopes(), charges(), refunds(), reviews(), others())
 	for _, row := range rows {
 		if stories[row.name] != nil {
 			t.Fatalf("two rows %q", row.name)

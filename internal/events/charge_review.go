@@ -1,0 +1,82 @@
+package events
+
+import "time"
+
+// ReviewReason says why a person must look at a charge.
+type ReviewReason string
+
+// The reasons.
+const (
+	ReviewInDoubt       ReviewReason = "in_doubt"       // whether money was taken, or given back, did not become clear in time
+	ReviewSecondPayment ReviewReason = "second_payment" // money was taken a second time for what was paid already
+)
+
+// ProposalRefund is what [Review] proposes for money that was taken twice.
+const ProposalRefund = "refund"
+
+// Review says that a person must look at a charge, and why. It leaves the status as it is, and the snapshot once there
+// is nothing to look at any more: what was in doubt became clear or was decided, the second payment was given back.
+type Review struct {
+	Reason          ReviewReason `json:"reason"`
+	RequestedAt     time.Time    `json:"requestedAt"`
+	RelatedChargeID string       `json:"relatedChargeId,omitempty"` // with second_payment: the charge that was paid first
+	Proposal        string       `json:"proposal,omitempty"`        // [ProposalRefund]
+}
+
+// RequestReview asks for a person: once per reason while the reason stands.
+type RequestReview struct {
+	Reason          ReviewReason
+	RelatedChargeID string
+	Proposal        string
+}
+
+func (RequestReview) chargeInput() {}
+
+// requestReview flags a charge, unless it is flagged for this reason, or there is no reason (any more). A second payment
+// outranks a doubt about one of its refunds: the flag is one, and the money that was taken must not be forgotten.
+func requestReview(last *Event, in RequestReview, c Cause) *Event {
+	if last == nil {
+		return nil
+	}
+	s := copyCharge(last)
+	if s.Review != nil && (s.Review.Reason == in.Reason || s.Review.Reason == ReviewSecondPayment) || !s.needsReview(in.Reason) {
+		return nil
+	}
+	s.Review = &Review{
+		Reason: in.Reason, RequestedAt: c.at(last), RelatedChargeID: in.RelatedChargeID, Proposal: in.Proposal,
+	}
+	return s.next(last, ChargeReviewRequested, c)
+}
+
+// needsReview tells whether a reason stands.
+func (s *Charge) needsReview(reason ReviewReason) bool {
+	switch reason {
+	case ReviewInDoubt:
+		return s.Doubtful()
+	case ReviewSecondPayment:
+		return s.Status == ChargeStatusSucceeded && s.AmountRefunded < s.Amount
+	}
+	return false
+}
+
+// Doubtful tells whether a call that moves money was sent, or may have been, and its outcome is not known: a confirm, or
+// a refund that nobody has answered.
+func (s *Charge) Doubtful() bool {
+	if s.Status == ChargeStatusInDoubt {
+		return true
+	}
+	for i := range s.Refunds {
+		if s.Refunds[i].Status == RefundRequested {
+			return true
+		}
+	}
+	return false
+}
+
+// reviewed drops the flag once its reason is gone. Every event of a charge passes here, so whoever brings the outcome
+// takes the flag away with it.
+func (s *Charge) reviewed() {
+	if s.Review != nil && !s.needsReview(s.Review.Reason) {
+		s.Review = nil
+	}
+}

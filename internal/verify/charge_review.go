@@ -1,0 +1,87 @@
+package verify
+
+import (
+	"hash/maphash"
+	"strings"
+	"time"
+
+	"github.com/paykit-go/paykit/internal/events"
+)
+
+// review checks that a charge is flagged by its own event only, and as long as there is a reason.
+func (s *step) review(c *events.Charge) {
+	asked := s.ev.Type == events.ChargeReviewRequested
+	r := c.Review
+	if r == nil {
+		if asked {
+			s.problem("%s without a review", s.ev.Type)
+		}
+		if s.was != nil && s.was.review != 0 && reviewStands(s.was.reason, c) {
+			s.problem("the review for %s vanished since sequence %d, and its reason stands", s.was.reason, s.was.sequence)
+		}
+		return
+	}
+	s.is.review = maphash.String(seed, string(r.Reason)+" "+r.RequestedAt.Format(time.RFC3339Nano)+" "+r.RelatedChargeID+" "+r.Proposal)
+	s.is.reason = string(r.Reason)
+	news := s.was == nil || s.was.values != nil && s.was.review != s.is.review
+	switch {
+	case r.Reason != events.ReviewInDoubt && r.Reason != events.ReviewSecondPayment:
+		s.problem("there is no review for %q", r.Reason)
+	case !reviewStands(string(r.Reason), c):
+		s.problem("a review for %s of a charge that is %s and needs none", r.Reason, c.Status)
+	case news && !asked:
+		s.problem("a review for %s by %s", r.Reason, s.ev.Type)
+	case asked && s.was != nil && s.was.review != 0 && s.was.reason == string(r.Reason):
+		s.problem("%s again: for %s since sequence %d", s.ev.Type, r.Reason, s.was.sequence)
+	case asked && !r.RequestedAt.Equal(s.ev.Time):
+		s.problem("review.requestedAt is %s, the event's time %s", stamp(r.RequestedAt), stamp(s.ev.Time))
+	}
+}
+
+// reviewStands tells whether there is still something to look at.
+func reviewStands(reason string, c *events.Charge) bool {
+	switch events.ReviewReason(reason) {
+	case events.ReviewInDoubt:
+		for _, r := range c.Refunds {
+			if r.Status == events.RefundRequested {
+				return true
+			}
+		}
+		return c.Status == events.ChargeStatusInDoubt
+	case events.ReviewSecondPayment:
+		return c.Status == events.ChargeStatusSucceeded && c.AmountRefunded < c.Amount
+	}
+	return false
+}
+
+// resolution checks an operator's decision: it ends what was in doubt, as it says, with a name and a reason.
+func (s *step) resolution(c *events.Charge) {
+	r := c.Resolution
+	if r == nil || s.was != nil && (s.was.values == nil || s.was.resolved) {
+		s.is.resolved = r != nil
+		return
+	}
+	s.is.resolved = true
+	if s.was == nil || s.was.status != string(events.ChargeStatusInDoubt) {
+		s.problem("resolved by an operator, and it was not in doubt")
+	}
+	if r.Outcome != c.Status {
+		s.problem("status is %s, and the operator's decision was %s", c.Status, r.Outcome)
+	}
+	if strings.TrimSpace(r.Operator) == "" || strings.TrimSpace(r.Reason) == "" {
+		s.problem("resolved without the operator's name and reason")
+	}
+	if !r.At.Equal(s.ev.Time) {
+		s.problem("resolution.at is %s, the event's time %s", stamp(r.At), stamp(s.ev.Time))
+	}
+	s.words("resolution", r.Operator)
+	s.words("resolution", r.Reason)
+}
+
+// resolutionText is a decision as one text, which never changes again.
+func resolutionText(r *events.Resolution) string {
+	if r == nil {
+		return ""
+	}
+	return string(r.Outcome) + "\n" + r.Operator + "\n" + r.Reason + "\n" + r.At.Format(time.RFC3339Nano)
+}
