@@ -10,3 +10,21 @@ const AckWait = ackWait
 
 // SetReplicated has reads done as on a replicated log.
 func (l *Log) SetReplicated() { l.replicated = true }
+
+// InboxWaiting counts the deliveries that wait for a write that is under way.
+func (l *Log) InboxWaiting() int {
+	l.inbox.mu.Lock()
+	defer l.inbox.mu.Unlock()
+	return len(l.inbox.waiting)
+}
+
+// InboxMeasured tells the log what a single write and a batch take.
+func (l *Log) InboxMeasured(single, batch time.Duration) {
+	l.inbox.single, l.inbox.batch = single, batch
+}
+
+// InboxPays tells whether so many deliveries would go as a batch.
+func (l *Log) InboxPays(n int) bool { return l.inbox.pays(n) }
+
+// InboxSingle has the log believe that n single writes took so long.
+func (l *Log) InboxSingle(n int, took time.Duration) { l.inbox.measured(n, false, took) }

@@ -258,6 +258,18 @@ func (p *proxy) letGo() {
 	}
 }
 
+// goOn sends on what was held and holds nothing more.
+func (p *proxy) goOn(t *testing.T) {
+	t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.hold = false
+	if _, err := p.to.Write(p.held); err != nil {
+		t.Errorf("what was held did not arrive: %v", err)
+	}
+	p.held, p.to = nil, nil
+}
+
 // loseClient ends the clients' connections and lets new ones through. What was held is still under way to the server.
 func (p *proxy) loseClient() {
 	p.mu.Lock()

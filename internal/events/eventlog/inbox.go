@@ -37,11 +37,7 @@ func (l *Log) StoreDelivery(ctx context.Context, d Delivery) (stored bool, err e
 	for k, v := range d.Header {
 		msg.Header.Set(k, v)
 	}
-	_, err = l.publish(ctx, l.stream(streamInbox), msg, 0, subject)
-	stored = err == nil
-	if errors.Is(err, ErrConflict) {
-		err = l.duplicate(ctx, subject)
-	}
+	stored, err = l.storeInbox(ctx, msg)
 	if err != nil {
 		return false, fmt.Errorf("store delivery %s of %s: %w", d.EventID, d.ProviderID, err)
 	}

@@ -51,6 +51,7 @@ type Log struct {
 	commands   time.Time     // when COMMANDS was created
 	patience   time.Duration // for one write's acknowledgement
 	replicated bool          // the LOG is replicated: a direct get may be answered by one that lags behind
+	inbox      inboxBatch    // deliveries on their way
 }
 
 // Entry is a stored event: where it stands and its bytes. Subject is "" for one that was just appended.
