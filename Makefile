@@ -34,6 +34,10 @@ test-browser: ## the hosted pages in headless Chromium (installs it where it is 
 	.ci/install-browser
 	$(GO) test -count=1 -timeout 5m -tags browser -run 'Browser' ./internal/provider/stripe/sandbox/...
 
+.PHONY: crash
+crash: ## kill the real processes at every crash point, under load, and hold everything against each other
+	$(GO) test -tags crashpoints -count=1 -timeout 20m -parallel 9 -run '^TestCrashPoints$$' -v ./internal/e2e
+
 .PHONY: check
 check: ## formatting, vet, tidy go.mod
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }

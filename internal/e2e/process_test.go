@@ -32,7 +32,7 @@ var built = sync.OnceValue(func() programs { //nolint:gochecknoglobals // built 
 		return programs{err: err}
 	}
 	for _, target := range []string{"../../cmd/...", "github.com/nats-io/nats-server/v2"} {
-		out, err := exec.Command("go", "build", "-o", dir+"/", target).CombinedOutput() //nolint:gosec // the go command, our own arguments
+		out, err := exec.Command("go", "build", "-tags", buildTags, "-o", dir+"/", target).CombinedOutput() //nolint:gosec // the go command, our own arguments
 		if err != nil {
 			return programs{dir: dir, err: fmt.Errorf("go build %s: %w\n%s", target, err, out)}
 		}

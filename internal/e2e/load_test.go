@@ -1,0 +1,413 @@
+package e2e_test
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/paykit-go/paykit"
+	"github.com/paykit-go/paykit/internal/events"
+)
+
+const cardAsksAlways = "4000002760003184" // for authentication
+
+// load is what apps do with PayKit while its processes die: whole stories of customers, each step repeated under its
+// key until it is answered.
+type load struct {
+	s    *system
+	pk   *paykit.Client
+	nc   *nats.Conn
+	name string
+
+	mu   sync.Mutex
+	want map[string]paykit.ChargeStatus // guarded by mu: how charges must end, by id
+	n    int                            // guarded by mu: stories begun
+
+}
+
+func (s *system) newLoad(name string) *load {
+	s.t.Helper()
+	nc, err := nats.Connect(s.natsURL, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(nc.Close)
+	return &load{s: s, pk: paykit.NewClient(nc), nc: nc, name: name, want: map[string]paykit.ChargeStatus{}}
+}
+
+// run tells stories, so many at once, until done is closed, and ends when those begun have ended.
+func (l *load) run(ctx context.Context, atOnce int, done <-chan struct{}) {
+	var wg sync.WaitGroup
+	for range atOnce {
+		wg.Go(func() {
+			for {
+				l.mu.Lock()
+				l.n++
+				id := fmt.Sprintf("%s_%d", l.name, l.n)
+				l.mu.Unlock()
+				if err := l.story(ctx, id); err != nil {
+					l.s.t.Errorf("story %s: %v", id, err)
+					return
+				}
+				select {
+				case <-done:
+					return
+				default:
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// expect notes how a charge must end.
+func (l *load) expect(id string, status paykit.ChargeStatus) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.want[id] = status
+}
+
+// again repeats a call until it is answered; a refusal that repeating does not mend ends it.
+func again[T any](ctx context.Context, what string, call func() (*T, error), good func(*T) bool) (*T, error) {
+	var last error
+	for {
+		v, err := call()
+		if err == nil && (good == nil || good(v)) {
+			return v, nil
+		}
+		if refusal, ok := errors.AsType[*paykit.Error](err); ok {
+			switch refusal.Code {
+			case paykit.CodeTimeout, paykit.CodeOverloaded, paykit.CodeInternal, paykit.CodeStorageFull:
+			default:
+				return nil, fmt.Errorf("%s: %w", what, err)
+			}
+		}
+		last = err
+		select {
+		case <-ctx.Done():
+			return v, fmt.Errorf("%s: not in time: %w (last: %w)", what, ctx.Err(), last)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// story is one customer's life: cards saved, charged, refused, refunded, a page paid and one closed, a queued charge, a
+// refused command, a changed profile, and the end.
+func (l *load) story(ctx context.Context, id string) error {
+	customer, err := again(ctx, "sync", func() (*paykit.Customer, error) {
+		return l.pk.Customer.Sync(ctx, paykit.CustomerSync{ReferenceID: id, Email: id + "@example.com"})
+	}, nil)
+	if err != nil {
+		return err
+	}
+	plain, err := l.saveCard(ctx, customer.ID, id+" plain", card4242, "4242")
+	if err != nil {
+		return err
+	}
+	asks, err := l.saveCard(ctx, customer.ID, id+" asks", cardAsksAlways, "3184")
+	if err != nil {
+		return err
+	}
+	for _, step := range []func(context.Context, string, string, string, string) error{
+		l.chargeAndRefund, l.chargeThroughQueue, l.chargeAndCancel, l.payPage, l.closePage, l.tidyMethods,
+	} {
+		if err := step(ctx, id, customer.ID, plain, asks); err != nil {
+			return err
+		}
+	}
+	_, err = again(ctx, "sync again", func() (*paykit.Customer, error) {
+		return l.pk.Customer.Sync(ctx, paykit.CustomerSync{ReferenceID: id, Name: "Jane " + id, Metadata: map[string]string{"plan": "pro"}})
+	}, nil)
+	if err != nil {
+		return err
+	}
+	_, err = again(ctx, "delete", func() (*paykit.Customer, error) { return l.pk.Customer.Delete(ctx, customer.ID) }, nil)
+	return err
+}
+
+// saveCard saves a card on the provider's page and gives the method's id.
+func (l *load) saveCard(ctx context.Context, customerID, key, card, last4 string) (methodID string, err error) {
+	setup, err := again(ctx, "attach "+key, func() (*paykit.Setup, error) {
+		return l.pk.PaymentMethod.Attach(ctx, paykit.PaymentMethodAttach{CustomerID: customerID, ReturnURL: "https://app.example.com/back"},
+			paykit.WithIdempotencyKey(key), paykit.WithWait(2*time.Second))
+	}, func(s *paykit.Setup) bool { return s.ProviderSessionID != "" })
+	if err != nil {
+		return "", err
+	}
+	if status, body := l.s.pay(setup.ProviderSessionID, card); status != 200 {
+		return "", fmt.Errorf("save card %s: %d %s", last4, status, body) //nolint:err113 // a test's
+	}
+	_, err = again(ctx, "the card is saved", func() (*paykit.List[paykit.PaymentMethod], error) {
+		return l.pk.PaymentMethod.List(ctx, paykit.PaymentMethodList{CustomerID: customerID})
+	}, func(list *paykit.List[paykit.PaymentMethod]) bool {
+		i := slices.IndexFunc(list.Items, func(m paykit.PaymentMethod) bool { return m.Last4 == last4 })
+		if i >= 0 {
+			methodID = list.Items[i].ID
+		}
+		return i >= 0
+	})
+	return methodID, err
+}
+
+func (l *load) charge(ctx context.Context, in paykit.ChargeCreate, key string, status paykit.ChargeStatus) (*paykit.Charge, error) {
+	return again(ctx, "charge "+key, func() (*paykit.Charge, error) {
+		c, err := l.pk.Charge.Create(ctx, in, paykit.WithIdempotencyKey(key), paykit.WithWait(2*time.Second))
+		if err == nil {
+			l.expect(c.ID, status)
+		}
+		return c, err
+	}, func(c *paykit.Charge) bool { return c.Status == status || c.Status.Final() })
+}
+
+func (l *load) chargeAndRefund(ctx context.Context, id, customerID, plain, _ string) error {
+	c, err := l.charge(ctx, paykit.ChargeCreate{
+		CustomerID: customerID, PaymentMethodID: plain, Amount: 1900, Description: "Usage",
+	}, id+" charge", paykit.ChargeSucceeded)
+	if err != nil || c.Status != paykit.ChargeSucceeded {
+		return fmt.Errorf("charge %+v: %w", c, err)
+	}
+	_, err = again(ctx, "refund", func() (*paykit.Charge, error) {
+		return l.pk.Charge.Refund(ctx, paykit.ChargeRefund{ChargeID: c.ID, Amount: 700},
+			paykit.WithIdempotencyKey(id+" refund"), paykit.WithWait(2*time.Second))
+	}, func(c *paykit.Charge) bool { return c.AmountRefunded == 700 })
+	return err
+}
+
+// chargeThroughQueue leaves a charge, the same again, and one that is refused, without waiting for any.
+func (l *load) chargeThroughQueue(ctx context.Context, id, customerID, plain, _ string) error {
+	key := id + " queued"
+	body, err := json.Marshal(paykit.ChargeCreate{
+		ProviderID: "stripe", CustomerID: customerID, PaymentMethodID: plain, Amount: 2100, Description: "Queued",
+	})
+	if err != nil {
+		return err
+	}
+	for _, one := range []struct {
+		key  string
+		body []byte
+	}{{key, body}, {key, body}, {id + " refused", []byte(`{"nope":1}`)}} {
+		_, err := again(ctx, "queue "+one.key, func() (*nats.Msg, error) {
+			msg := nats.NewMsg("paykit.cmd.charge.create")
+			msg.Header.Set("Paykit-Idempotency-Key", one.key)
+			msg.Data = one.body
+			ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+			defer cancel()
+			return l.nc.RequestMsgWithContext(ctx, msg)
+		}, nil)
+		if err != nil {
+			return err
+		}
+	}
+	l.expect(events.ChargeID(key), paykit.ChargeSucceeded)
+	return nil
+}
+
+// chargeAndCancel charges a card whose bank wants the buyer, who does not come.
+func (l *load) chargeAndCancel(ctx context.Context, id, customerID, _, asks string) error {
+	c, err := l.charge(ctx, paykit.ChargeCreate{
+		CustomerID: customerID, PaymentMethodID: asks, Amount: 2300, Description: "Usage", ReturnURL: "https://app.example.com/back",
+	}, id+" asks", paykit.ChargeRequiresAction)
+	if err != nil {
+		return err
+	}
+	_, err = again(ctx, "cancel", func() (*paykit.Charge, error) {
+		return l.pk.Charge.Cancel(ctx, c.ID, paykit.WithWait(2*time.Second))
+	}, func(c *paykit.Charge) bool { return c.Status.Final() })
+	l.expect(c.ID, paykit.ChargeCanceled)
+	return err
+}
+
+func (l *load) page(ctx context.Context, customerID, key string) (*paykit.Checkout, error) {
+	return again(ctx, "checkout", func() (*paykit.Checkout, error) {
+		return l.pk.Checkout.Create(ctx, paykit.CheckoutCreate{
+			CustomerID: customerID, Amount: 4900, Description: "Starter plan", SuccessURL: "https://app.example.com/ok",
+		}, paykit.WithIdempotencyKey(key), paykit.WithWait(2*time.Second))
+	}, func(c *paykit.Checkout) bool { return c.ProviderSessionID != "" })
+}
+
+func (l *load) payPage(ctx context.Context, id, customerID, _, _ string) error {
+	c, err := l.page(ctx, customerID, id+" page")
+	if err != nil {
+		return err
+	}
+	if status, body := l.s.pay(c.ProviderSessionID, card4242); status != 200 {
+		return fmt.Errorf("pay: %d %s", status, body) //nolint:err113 // a test's
+	}
+	l.expect(events.CheckoutChargeID(c.ID), paykit.ChargeSucceeded)
+	// The customer is deleted at the story's end, and the checkout's end must be seen before.
+	_, err = again(ctx, "the checkout is completed", func() (*paykit.Checkout, error) { return l.pk.Checkout.Get(ctx, c.ID) },
+		func(c *paykit.Checkout) bool { return c.Status == "completed" })
+	return err
+}
+
+func (l *load) closePage(ctx context.Context, id, customerID, _, _ string) error {
+	c, err := l.page(ctx, customerID, id+" closed")
+	if err != nil {
+		return err
+	}
+	_, err = again(ctx, "expire", func() (*paykit.Checkout, error) {
+		return l.pk.Checkout.Expire(ctx, c.ID, paykit.WithWait(2*time.Second))
+	}, func(c *paykit.Checkout) bool { return c.Status == "expired" })
+	return err
+}
+
+func (l *load) tidyMethods(ctx context.Context, _, customerID, plain, asks string) error {
+	_, err := again(ctx, "set default", func() (*paykit.PaymentMethod, error) {
+		return l.pk.PaymentMethod.SetDefault(ctx, paykit.PaymentMethodRef{CustomerID: customerID, PaymentMethodID: plain}, paykit.WithWait(2*time.Second))
+	}, nil)
+	if err != nil {
+		return err
+	}
+	_, err = again(ctx, "detach", func() (*paykit.PaymentMethod, error) {
+		return l.pk.PaymentMethod.Detach(ctx, paykit.PaymentMethodRef{CustomerID: customerID, PaymentMethodID: asks}, paykit.WithWait(2*time.Second))
+	}, nil)
+	return err
+}
+
+// settle waits until nothing is open any more, and holds charges, ledger, log and views against each other.
+func (l *load) settle(ctx context.Context) {
+	l.s.t.Helper()
+	l.mu.Lock()
+	want := maps.Clone(l.want)
+	l.mu.Unlock()
+	ended := map[string]*paykit.Charge{}
+	for id := range want {
+		c, err := again(ctx, "charge "+id, func() (*paykit.Charge, error) {
+			c, err := l.pk.Charge.Get(ctx, id)
+			if refusal, ok := errors.AsType[*paykit.Error](err); ok && refusal.Code == paykit.CodeChargeNotFound {
+				return nil, context.DeadlineExceeded // it stands in the queue, or its delivery is on its way
+			}
+			return c, err
+		}, func(c *paykit.Charge) bool { return c.Status.Final() })
+		if err != nil {
+			l.s.t.Errorf("charge %s: %v", id, err)
+			continue
+		}
+		ended[id] = c
+	}
+	for _, consumer := range []string{"PAYKIT_LOG.requests", "PAYKIT_INBOX.normalizer", "PAYKIT_COMMANDS.commands"} {
+		if err := l.idle(ctx, consumer); err != nil {
+			l.s.t.Errorf("%s: %v", consumer, err)
+		}
+	}
+	captures, refunded := map[string]int{}, map[string]int64{}
+	for _, p := range l.s.ledger() {
+		captures[p.Metadata["paykit_charge"]] += p.Captures
+		refunded[p.Metadata["paykit_charge"]] += p.AmountRefunded
+	}
+	for id, c := range ended {
+		taken := 0
+		if want[id] == paykit.ChargeSucceeded {
+			taken = 1
+		}
+		if c.Status != want[id] || captures[id] != taken || refunded[id] != c.AmountRefunded {
+			l.s.t.Errorf("charge %s is %s, want %s; money was taken %d times; refunded %d here and %d there",
+				id, c.Status, want[id], captures[id], c.AmountRefunded, refunded[id])
+		}
+		delete(captures, id)
+	}
+	l.s.verify()
+}
+
+// consumerInfo is what is needed of a consumer's state.
+type consumerInfo struct {
+	Config  map[string]any `json:"config"`
+	Pending int            `json:"num_pending"`
+	InHand  int            `json:"num_ack_pending"`
+}
+
+func (l *load) consumer(ctx context.Context, name string) (*consumerInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	answer, err := l.nc.RequestWithContext(ctx, "$JS.API.CONSUMER.INFO."+name, nil)
+	if err != nil {
+		return nil, err
+	}
+	info := &consumerInfo{}
+	return info, json.Unmarshal(answer.Data, info)
+}
+
+// idle waits until a durable consumer has nothing to deliver.
+func (l *load) idle(ctx context.Context, consumer string) error {
+	var last *consumerInfo
+	_, err := again(ctx, "nothing is open", func() (*consumerInfo, error) { return l.consumer(ctx, consumer) },
+		func(i *consumerInfo) bool {
+			last = i
+			return i.Pending == 0 && i.InHand == 0
+		})
+	if err != nil && last != nil {
+		return fmt.Errorf("%d pending, %d in hand: %w", last.Pending, last.InHand, err)
+	}
+	return err
+}
+
+// quicken has the broker give what a killed process had in hand to the next one after seconds, so that many kills fit
+// into a test. How long it takes as shipped is what TestStandByTakesOver measures.
+func (s *system) quicken() {
+	s.t.Helper()
+	l := s.newLoad("quicken")
+	for _, name := range []string{"PAYKIT_LOG.requests", "PAYKIT_LOG.settling", "PAYKIT_INBOX.normalizer", "PAYKIT_COMMANDS.commands"} {
+		info, err := l.consumer(s.t.Context(), name)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		info.Config["ack_wait"] = int64(3 * time.Second)
+		if _, pinned := info.Config["priority_timeout"]; pinned {
+			info.Config["priority_timeout"] = int64(5 * time.Second) // a pull lasts 4 s
+		}
+		stream, _, _ := strings.Cut(name, ".")
+		body, err := json.Marshal(map[string]any{"stream_name": stream, "config": info.Config, "action": "update"})
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		answer, err := l.nc.Request("$JS.API.CONSUMER.CREATE."+name, body, 5*time.Second)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		var refused struct {
+			Error *struct {
+				Description string `json:"description"`
+			} `json:"error"`
+		}
+		if err := json.Unmarshal(answer.Data, &refused); err != nil || refused.Error != nil {
+			s.t.Fatalf("quicken %s: %v %s", name, err, answer.Data)
+		}
+	}
+}
+
+// deliveries sets how the sandbox delivers from now on.
+func (s *system) deliveries(how string) {
+	s.t.Helper()
+	if status, body := post(s.t, s.sandbox+"/_sandbox/webhooks", how, "Content-Type", "application/json"); status != 200 {
+		s.t.Fatalf("webhooks: %d %s", status, body)
+	}
+}
+
+// signed makes the header that proves a delivery to be the provider's.
+func signed(body, secret string) string {
+	at := strconv.FormatInt(time.Now().Unix(), 10)
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(at + "." + body))
+	return "t=" + at + ",v1=" + hex.EncodeToString(mac.Sum(nil))
+}
+
+// fault has the sandbox fail calls.
+func (s *system) fault(t testing.TB, body string) {
+	t.Helper()
+	if status, answer := post(t, s.sandbox+"/_sandbox/faults", body, "Content-Type", "application/json"); status != 200 {
+		t.Errorf("fault: %d %s", status, answer)
+	}
+}
