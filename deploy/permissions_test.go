@@ -58,7 +58,8 @@ func publishing() []permission {
 		{"paykit.inbox.stripe.evt_1.none", writers},
 		{"paykit.profile.cust_1", "ingest"},
 		{"paykit.dead.worker.1.none", writers},
-		{"paykit.cmd.charge.create", clients},
+		{"paykit.dead.decision.1.none", writers + " operator"},
+		{"paykit.cmd.charge.create", "ingest " + clients},
 		{"paykit.api.charge.create", clients},
 		{"paykit.api.charge.resolve", "operator"},
 		{"paykit.cmd.charge.resolve", "operator"},
@@ -73,13 +74,17 @@ func publishing() []permission {
 		{"$JS.API.STREAM.NAMES", "provision " + clients},
 		{"$JS.API.STREAM.LIST", "provision"},
 		{"$JS.API.STREAM.INFO.PAYKIT_LOG", "provision " + all + " " + clients},
-		{"$JS.API.STREAM.INFO.PAYKIT_PROFILES", "provision " + all},
+		{"$JS.API.STREAM.INFO.PAYKIT_PROFILES", "provision operator " + all},
+		{"$JS.API.STREAM.INFO.PAYKIT_DEAD", "provision operator " + all},
+		{"$JS.API.CONSUMER.INFO.PAYKIT_DEAD.worker_decisions", "provision operator " + all},
+		{"$JS.API.CONSUMER.INFO.PAYKIT_DEAD.ingest_decisions", "provision operator " + all},
 		{"$JS.API.DIRECT.GET.PAYKIT_LOG", "provision " + all},
 		{"$JS.API.DIRECT.GET.PAYKIT_LOG." + log, "provision"},
 		{"$JS.API.DIRECT.GET.PAYKIT_PROFILES", "provision ingest worker"},
 		{"$JS.API.DIRECT.GET.PAYKIT_INBOX", "provision ingest worker"},
 		{"$JS.API.DIRECT.GET.PAYKIT_COMMANDS", "provision"},
-		{"$JS.API.DIRECT.GET.PAYKIT_DEAD", "provision worker"},
+		{"$JS.API.DIRECT.GET.PAYKIT_DEAD", "provision worker operator"},
+		{"$JS.API.STREAM.MSG.GET.PAYKIT_DEAD", "provision operator " + writers},
 		{"$JS.API.STREAM.MSG.GET.PAYKIT_LOG", "provision " + writers},
 		{"$JS.API.STREAM.MSG.GET.PAYKIT_PROFILES", "provision " + all},
 		{"$JS.API.STREAM.MSG.GET.PAYKIT_INBOX", "provision " + writers},
@@ -88,29 +93,37 @@ func publishing() []permission {
 		{"$JS.API.STREAM.MSG.DELETE.PAYKIT_INBOX", "provision " + writers},
 		{"$JS.API.STREAM.MSG.DELETE.PAYKIT_PROFILES", "provision " + writers},
 		{"$JS.API.STREAM.MSG.DELETE.PAYKIT_COMMANDS", "provision ingest"},
-		{"$JS.API.STREAM.MSG.DELETE.PAYKIT_DEAD", "provision worker"},
+		{"$JS.API.STREAM.MSG.DELETE.PAYKIT_DEAD", "provision " + writers},
 		{"$JS.API.CONSUMER.MSG.NEXT.PAYKIT_LOG.requests", "provision worker"},
 		{"$JS.API.CONSUMER.MSG.NEXT.PAYKIT_LOG.settling", "provision worker"},
 		{"$JS.API.CONSUMER.MSG.NEXT.PAYKIT_LOG.sub-receipts", "provision projector " + clients},
 		{"$JS.API.CONSUMER.MSG.NEXT.PAYKIT_INBOX.normalizer", "provision ingest"},
 		{"$JS.API.CONSUMER.MSG.NEXT.PAYKIT_COMMANDS.commands", "provision ingest"},
+		{"$JS.API.CONSUMER.MSG.NEXT.PAYKIT_DEAD.worker_decisions", "provision worker"},
+		{"$JS.API.CONSUMER.MSG.NEXT.PAYKIT_DEAD.ingest_decisions", "provision ingest"},
 		{"$JS.API.CONSUMER.CREATE.PAYKIT_LOG.sub-receipts", "provision projector " + clients},
 		{"$JS.API.CONSUMER.CREATE.PAYKIT_LOG.sub-receipts.paykit.log.charge.>", "provision " + clients},
 		{"$JS.API.CONSUMER.DURABLE.CREATE.PAYKIT_LOG.receipts", "provision " + clients},
 		{"$JS.API.CONSUMER.UNPIN.PAYKIT_LOG.requests", "provision worker"},
+		{"$JS.API.CONSUMER.UNPIN.PAYKIT_DEAD.worker_decisions", "provision worker"},
 		{"$JS.API.CONSUMER.DELETE.PAYKIT_LOG.sub-receipts", "provision operator"},
 		{"$JS.ACK.PAYKIT_LOG.requests.1.1.1.1.1", "worker"},
 		{"$JS.ACK.PAYKIT_LOG.settling.1.1.1.1.1", "worker"},
 		{"$JS.ACK.PAYKIT_LOG.sub-receipts.1.1.1.1.1", clients},
 		{"$JS.ACK.PAYKIT_INBOX.normalizer.1.1.1.1.1", "ingest"},
 		{"$JS.ACK.PAYKIT_COMMANDS.commands.1.1.1.1.1", "ingest"},
+		{"$JS.ACK.PAYKIT_DEAD.worker_decisions.1.1.1.1.1", "worker"},
+		{"$JS.ACK.PAYKIT_DEAD.ingest_decisions.1.1.1.1.1", "ingest"},
 	}
 	for _, stream := range []string{"LOG", "LINKS", "INBOX", "COMMANDS", "PROFILES", "DEAD"} {
 		for _, verb := range []string{"CREATE", "UPDATE", "DELETE", "PURGE", "SNAPSHOT", "RESTORE", "PEER.REMOVE"} {
 			list = append(list, permission{"$JS.API.STREAM." + verb + ".PAYKIT_" + stream, "provision"})
 		}
 	}
-	for _, consumer := range []string{"PAYKIT_LOG.requests", "PAYKIT_LOG.settling", "PAYKIT_INBOX.normalizer", "PAYKIT_COMMANDS.commands"} {
+	for _, consumer := range []string{
+		"PAYKIT_LOG.requests", "PAYKIT_LOG.settling", "PAYKIT_INBOX.normalizer", "PAYKIT_COMMANDS.commands",
+		"PAYKIT_DEAD.worker_decisions", "PAYKIT_DEAD.ingest_decisions",
+	} {
 		for _, verb := range []string{"CREATE", "DURABLE.CREATE", "DELETE", "PAUSE"} {
 			list = append(list, permission{"$JS.API.CONSUMER." + verb + "." + consumer, "provision"})
 		}

@@ -18,6 +18,7 @@ type Log interface {
 	Profiles
 	Links
 	Queue
+	Graveyard
 	Feed
 }
 
@@ -65,6 +66,16 @@ type Queue interface {
 	CommandsCreated(ctx context.Context) (stream string, created time.Time)
 	// Consume works on a durable consumer's messages until ctx ends.
 	Consume(ctx context.Context, consumer eventlog.ConsumerName, o eventlog.ConsumeOptions) error
+}
+
+// Graveyard keeps the commands that can't be processed.
+type Graveyard interface {
 	// Bury stores a dead letter; the same letter twice is one.
 	Bury(ctx context.Context, d eventlog.DeadLetter) error
+	// BuryAgain says of a letter why it can't be retried, as another letter.
+	BuryAgain(ctx context.Context, e eventlog.DeadEntry, why string) error
+	// PutBack leaves a letter's command in the queue again; twice is the same command.
+	PutBack(ctx context.Context, e eventlog.DeadEntry) error
+	// EraseDead overwrites one letter; one that is gone already is fine.
+	EraseDead(ctx context.Context, sequence uint64) error
 }

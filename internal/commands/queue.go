@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
-	"sync"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/paykit-go/paykit/internal/crashpoint"
 	"github.com/paykit-go/paykit/internal/events"
@@ -45,13 +47,13 @@ func QueueHandler(h *Handler) func(ctx context.Context, m eventlog.Message) even
 	return newQueue(h).handle
 }
 
-func newQueue(h *Handler) *queue { return &queue{h: h, failures: map[uint64]int{}} }
+func newQueue(h *Handler) *queue { return &queue{h: h} }
 
 type queue struct {
 	h *Handler
-
-	mu       sync.Mutex
-	failures map[uint64]int // by sequence, of this process; guarded by mu
+	// failures are of this process and this run: a command that moves between processes is tried a few times more, never
+	// for ever.
+	failures eventlog.Failures
 }
 
 // lane keeps what one customer is named in together, and else what names the same charge or checkout.
@@ -82,14 +84,14 @@ func (q *queue) handle(ctx context.Context, m eventlog.Message) eventlog.Result 
 	verb := strings.TrimPrefix(m.Subject, q.h.log.Prefix()+".cmd.")
 	stream, created := q.h.log.CommandsCreated(ctx)
 	own := events.QueuedCommandKey(stream, created, m.Sequence)
-	key, refusal := keyOf(m.Header)
-	if key == "" || refusal != nil {
+	key, refused := keyOf(m.Header)
+	if key == "" || refused != nil {
 		key = own
 	}
 	id := events.CommandID(verb, key)
 	logger := q.h.cfg.Logger.With().Str("command_id", id).Str("command_type", safeVerb(verb)).Uint64("stream_seq", m.Sequence).Logger()
 	crashpoint.Hit("queue.fetched")
-	err := q.execute(ctx, verb, key, m.Data, refusal)
+	err := q.execute(ctx, verb, key, m.Data, refused)
 	if refusal, final := refusalOf(err); final {
 		// A crash after this append and before the erasure delivers the command again, and it is refused again, which
 		// appends nothing.
@@ -100,25 +102,34 @@ func (q *queue) handle(ctx context.Context, m eventlog.Message) eventlog.Result 
 	switch {
 	case err == nil:
 		crashpoint.Hit("queue.before_erase")
-		q.forget(m.Sequence)
+		q.failures.Forget(m.Sequence)
 		return eventlog.Erase()
 	case temporary(err):
+		q.note(m, err, false)
 		logger.Warn().Err(err).Int("attempt", m.Attempt).Msg("command waits for the event log")
 		return eventlog.Retry(backoff(m.Attempt))
 	}
-	failures := q.failed(m.Sequence)
+	failures := q.note(m, err, true)
 	if failures < maxFailures {
 		logger.Warn().Err(err).Int("attempt", failures).Msg("command failed")
 		return eventlog.Retry(backoff(failures))
 	}
 	// A crash after the burial and before the erasure delivers the command again; buried again it is the same letter.
 	// It is named after its message, not after its key: another command under the same key is another letter.
-	if err := q.bury(ctx, events.CommandID(verb, own), m, err, failures); err != nil {
+	letter := eventlog.DeadLetter{
+		Stage: eventlog.StageCommands, ID: events.CommandID(verb, own), Stream: m.Stream, Sequence: m.Sequence, Subject: m.Subject,
+		Body: m.Data, Header: map[string][]string{HeaderIdempotencyKey: {key}}, Reason: reasonOf(err), Attempts: failures,
+		RetryOf: retryOf(m.Header),
+	}
+	if refused != nil {
+		letter.Header[HeaderIdempotencyKey] = m.Header[HeaderIdempotencyKey] // to be refused again
+	}
+	if err := q.bury(ctx, m, letter); err != nil {
 		logger.Warn().Err(err).Msg("command not set aside")
 		return eventlog.Retry(retryMost)
 	}
 	logger.Error().Err(err).Int("attempt", failures).Msg("command set aside as a dead letter")
-	q.forget(m.Sequence)
+	q.failures.Forget(m.Sequence)
 	return eventlog.Erase()
 }
 
@@ -180,30 +191,37 @@ func (q *queue) customerIn(ctx context.Context, body []byte) (events.CustomerRef
 }
 
 // bury sets the command aside, with its body: the queue keeps nothing.
-func (q *queue) bury(ctx context.Context, id string, m eventlog.Message, cause error, failures int) error {
+func (q *queue) bury(ctx context.Context, m eventlog.Message, letter eventlog.DeadLetter) error {
 	ref, err := q.customerIn(ctx, m.Data)
 	if err != nil {
 		return err
 	}
-	return q.h.log.Bury(ctx, eventlog.DeadLetter{
-		Stage: "commands", ID: id, CustomerID: ref.ID, Stream: m.Stream, Sequence: m.Sequence, Subject: m.Subject,
-		Body: m.Data, Reason: cause.Error(), Attempts: failures, At: events.Millis(q.h.cfg.Now()),
-	})
+	letter.CustomerID, letter.At, letter.History = ref.ID, events.Millis(q.h.cfg.Now()), q.failures.History(m.Sequence)
+	return q.h.log.Bury(ctx, letter)
 }
 
-// failed counts a failure. The count is of this process and this run: a command that moves between processes is tried a
-// few times more, never for ever.
-func (q *queue) failed(sequence uint64) int {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.failures[sequence]++
-	return q.failures[sequence]
+// note keeps a failure for the command's history and says how many count.
+func (q *queue) note(m eventlog.Message, err error, counts bool) int {
+	return q.failures.Note(m.Sequence, eventlog.Failure{At: q.h.cfg.Now(), Attempt: m.Attempt, Reason: reasonOf(err)}, counts)
 }
 
-func (q *queue) forget(sequence uint64) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	delete(q.failures, sequence)
+// reasonOf is what is kept of an error, which could quote the command.
+func reasonOf(err error) string {
+	text := err.Error()
+	if found := personalData(text); found != "" {
+		return "the reason holds " + found + " and is not kept"
+	}
+	return text
+}
+
+// retryOf tells which dead letter the command was, if it was put back. It only says so: an app may have written the
+// header, and nothing depends on it.
+func retryOf(header nats.Header) uint64 {
+	n, err := strconv.ParseUint(header.Get(eventlog.HeaderDeadLetter), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // backoff is how long the n-th try waits for the next.

@@ -244,7 +244,7 @@ func TestQueueTwice(t *testing.T) {
 	x := newHarness(t)
 	customer := x.customer("user_1")
 	x.method(customer, "pm_1")
-	q := &queue{h: x.h, failures: map[uint64]int{}}
+	q := &queue{h: x.h}
 	erased := eventlog.Erase()
 	for verb, body := range map[string]string{
 		"customer.sync": `{"referenceId":"user_2","name":"A"}`, "charge.create": payerCommands(customer)["charge.create"],
@@ -274,7 +274,7 @@ func TestQueueTwice(t *testing.T) {
 func TestQueueBuries(t *testing.T) {
 	x := newHarness(t)
 	customer := x.customer("user_1")
-	q := &queue{h: x.h, failures: map[uint64]int{}}
+	q := &queue{h: x.h}
 	m := eventlog.Message{
 		Stream: "PAYKIT_COMMANDS", Sequence: 7, Subject: "paykit.cmd.checkout.create",
 		Data: []byte(payerCommands(customer)["checkout.create"]), Header: nats.Header{"Paykit-Idempotency-Key": {"k"}},
@@ -313,8 +313,8 @@ func TestQueueBuries(t *testing.T) {
 		d.Attempts != maxFailures || d.Reason == "" || d.Stream != m.Stream {
 		t.Errorf("got %+v", d)
 	}
-	if len(q.failures) != 0 {
-		t.Errorf("%v is remembered", q.failures)
+	if q.failures.Len() != 0 {
+		t.Error("it is remembered")
 	}
 }
 

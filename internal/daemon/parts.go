@@ -12,6 +12,7 @@ import (
 
 	"github.com/paykit-go/paykit/internal/commands"
 	"github.com/paykit-go/paykit/internal/events"
+	"github.com/paykit-go/paykit/internal/events/eventlog"
 	"github.com/paykit-go/paykit/internal/projections"
 	"github.com/paykit-go/paykit/internal/provider"
 	"github.com/paykit-go/paykit/internal/provider/stripe"
@@ -87,6 +88,15 @@ func (p Ingest) Start(_ context.Context, e Env) (func(context.Context) error, er
 		g.Go(func() error { return normalizer.Run(ctx) })
 		g.Go(func() error { return e.Log.SweepInbox(ctx) })
 		g.Go(func() error { return file.watch(ctx) })
+		g.Go(func() error {
+			return e.Log.ConsumeDecisions(ctx, eventlog.ConsumerIngestDecisions, eventlog.ConsumeOptions{Logger: log},
+				map[string]func(context.Context, eventlog.Decided) eventlog.Result{
+					eventlog.StageNormalizer: normalizer.CarryOutDecision, eventlog.StageCommands: handler.CarryOutDecision,
+				})
+		})
+		for _, consumer := range []eventlog.ConsumerName{eventlog.ConsumerCommands, eventlog.ConsumerIngestDecisions} {
+			g.Go(func() error { return provider.WatchBacklog(ctx, e.Log, consumer, log, e.HTTP.Metrics) })
+		}
 		return g.Wait() //nolint:wrapcheck // already says what it was
 	}, nil
 }
@@ -115,6 +125,13 @@ func (p Worker) Start(_ context.Context, e Env) (func(context.Context) error, er
 		g, ctx := errgroup.WithContext(ctx)
 		g.Go(func() error { return worker.Run(ctx) })
 		g.Go(func() error { return file.watch(ctx) })
+		g.Go(func() error {
+			return e.Log.ConsumeDecisions(ctx, eventlog.ConsumerWorkerDecisions, eventlog.ConsumeOptions{Logger: e.Logger},
+				map[string]func(context.Context, eventlog.Decided) eventlog.Result{
+					eventlog.StageWorker: worker.CarryOutDecision, eventlog.StageSettle: worker.CarryOutDecision,
+				})
+		})
+		g.Go(func() error { return provider.WatchDeadLetters(ctx, e.Log, e.Logger, e.HTTP.Metrics) })
 		return g.Wait() //nolint:wrapcheck // already says what it was
 	}, nil
 }

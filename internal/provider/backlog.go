@@ -26,6 +26,7 @@ type backlog struct {
 	waiting  prometheus.Gauge
 	open     prometheus.Gauge
 	limit    prometheus.Gauge
+	oldest   prometheus.Gauge
 
 	mu   sync.Mutex
 	last eventlog.Backlog // guarded by mu
@@ -45,6 +46,10 @@ func newBacklog(log Consumers, consumer eventlog.ConsumerName, logger zerolog.Lo
 		}),
 		limit: gauge(prometheus.GaugeOpts{
 			Name: "paykit_consumer_limit", Help: "How many may be open; at the limit nothing new is delivered. -1 = no limit.",
+		}),
+		oldest: gauge(prometheus.GaugeOpts{
+			Name: "paykit_consumer_oldest_seconds",
+			Help: "Age of the oldest message of a durable consumer that is not done, 0 if there is none.",
 		}),
 	}
 }
@@ -74,6 +79,11 @@ func (b *backlog) look(ctx context.Context) {
 	b.waiting.Set(float64(now.Waiting))
 	b.open.Set(float64(now.Open))
 	b.limit.Set(float64(now.Limit))
+	age := 0.0
+	if !now.Oldest.IsZero() {
+		age = max(time.Since(now.Oldest).Seconds(), 0)
+	}
+	b.oldest.Set(age)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if now.Full() && !b.last.Full() {
@@ -94,3 +104,8 @@ func (b *backlog) ready() error {
 }
 
 var errFull = errors.New("nothing new is worked on")
+
+// WatchBacklog keeps the figures of a durable consumer until ctx ends, for one that nobody else watches.
+func WatchBacklog(ctx context.Context, log *eventlog.Log, consumer eventlog.ConsumerName, logger zerolog.Logger, reg prometheus.Registerer) error {
+	return newBacklog(log, consumer, logger, reg).watch(ctx)
+}

@@ -38,6 +38,13 @@ func (w *Worker) customerDeleted(ctx context.Context, r request) error {
 		if err := w.log.EraseDead(ctx, d.Sequence); err != nil {
 			return fmt.Errorf("erase dead letter of %s: %w", customer.ID, err)
 		}
+		// The decision after its letter: a crash between the two leaves it, and with it what was remembered of the letter.
+		if d.Decision == nil {
+			continue
+		}
+		if err := w.log.EraseDead(ctx, d.Decision.Sequence); err != nil {
+			return fmt.Errorf("erase a decision about a dead letter of %s: %w", customer.ID, err)
+		}
 	}
 	if err := w.point("erased_here"); err != nil {
 		return err

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -48,8 +47,7 @@ type Normalizer struct {
 	parkFirst  time.Duration       // first wait for an owner; doubled with each
 	onResult   func(result string) // tells tests what became of a delivery
 
-	mu       sync.Mutex
-	failures map[uint64]int // by sequence in INBOX: failures that are not the storage's; guarded by mu
+	failures eventlog.Failures // by sequence in INBOX; those that are not the storage's count
 }
 
 const (
@@ -59,7 +57,6 @@ const (
 	parkLife        = 24 * time.Hour // how long after it was stored a report waits for its owner
 	retryMost       = 30 * time.Second
 	maxFailures     = 5 // of a delivery, not counting storage and connection
-	maxReason       = 500
 )
 
 // NewNormalizer makes the normalizer of these providers' deliveries, by provider id.
@@ -71,7 +68,7 @@ func NewNormalizer(log NormalizerLog, webhooks map[string]Webhooks, cfg Normaliz
 		cfg.Lanes = 32
 	}
 	n := &Normalizer{
-		log: log, webhooks: map[string]Webhooks{}, ids: map[string]string{}, cfg: cfg, failures: map[uint64]int{},
+		log: log, webhooks: map[string]Webhooks{}, ids: map[string]string{}, cfg: cfg,
 		spread:     spreadBy(cfg.Random),
 		retryFirst: firstWait, parkFirst: firstWait, onResult: func(string) {},
 		backlog: newBacklog(log, eventlog.ConsumerNormalizer, cfg.Logger, cfg.Registerer),
@@ -129,15 +126,20 @@ type work struct {
 	delivery   Delivery
 	outcome    Outcome // the most that an observation led to
 	customerID string  // whose it is, once known
+	retryOf    uint64  // the dead letter that an operator has tried again; 0 = none
 	log        zerolog.Logger
 }
 
 // Handle turns one delivery into events and says what becomes of the message, as Run does with each.
 func (n *Normalizer) Handle(ctx context.Context, m eventlog.Message) eventlog.Result {
+	return n.work(ctx, m, 0)
+}
+
+func (n *Normalizer) work(ctx context.Context, m eventlog.Message, retryOf uint64) eventlog.Result {
 	ctx, cancel := context.WithTimeout(ctx, deliveryTimeout)
 	defer cancel()
 	token, event, _ := inboxTokens(m.Subject)
-	w := &work{Message: m, token: token, providerID: n.ids[token], outcome: OutcomeUnchanged}
+	w := &work{Message: m, token: token, providerID: n.ids[token], outcome: OutcomeUnchanged, retryOf: retryOf}
 	w.log = n.cfg.Logger.With().Str("provider", token).Str("event_id", event).Uint64("stream_seq", m.Sequence).
 		Int("attempt", m.Attempt).Logger()
 	err := n.normalize(ctx, w)
@@ -148,13 +150,15 @@ func (n *Normalizer) Handle(ctx context.Context, m eventlog.Message) eventlog.Re
 		return n.park(ctx, w)
 	case eventlog.IsUnavailable(err), ctx.Err() != nil:
 		w.log.Warn().Err(err).Msg("delivery waits for the storage")
+		n.failed(w, err, false)
 		n.count(w, "waiting")
 		return eventlog.Retry(n.backoff(n.retryFirst, m.Attempt, retryMost))
 	}
+	failed := n.failed(w, err, true)
 	if errors.Is(err, errUndecodable) {
 		return n.bury(ctx, w, err) // another attempt reads the same bytes
 	}
-	if failed := n.failed(m.Sequence); failed >= maxFailures {
+	if failed >= maxFailures {
 		return n.bury(ctx, w, err)
 	}
 	w.log.Warn().Err(err).Msg("delivery failed, will be tried again")
@@ -236,7 +240,7 @@ func (n *Normalizer) finish(ctx context.Context, w *work, result string) eventlo
 		return eventlog.Retry(n.backoff(n.retryFirst, w.Attempt, retryMost))
 	}
 	crashpoint.Hit("normalizer.before_ack")
-	n.forget(w.Sequence)
+	n.failures.Forget(w.Sequence)
 	n.count(w, result)
 	if erase {
 		w.log.Debug().Msg("delivery of a deleted customer erased")
@@ -275,7 +279,6 @@ func (n *Normalizer) park(ctx context.Context, w *work) eventlog.Result {
 // bury sets a delivery aside with the reason. A crash between the dead letter and the acknowledgement leaves both: the
 // delivery comes again and is buried again under the same subject.
 func (n *Normalizer) bury(ctx context.Context, w *work, cause error) eventlog.Result {
-	reason := cause.Error()
 	id := w.delivery.ID
 	if id == "" {
 		_, id, _ = inboxTokens(w.Subject)
@@ -287,7 +290,7 @@ func (n *Normalizer) bury(ctx context.Context, w *work, cause error) eventlog.Re
 	}
 	err := n.log.Bury(ctx, eventlog.DeadLetter{
 		Stage: "normalizer", ID: id, CustomerID: owner, Stream: w.Stream, Sequence: w.Sequence, Subject: w.Subject,
-		Reason: reason[:min(len(reason), maxReason)], Attempts: w.Attempt, At: n.cfg.Now(),
+		Reason: cause.Error(), Attempts: w.Attempt, History: n.failures.History(w.Sequence), RetryOf: w.retryOf, At: n.cfg.Now(),
 	})
 	if err != nil {
 		w.log.Warn().Err(err).Msg("dead letter not stored, the delivery will be tried again")
@@ -299,18 +302,10 @@ func (n *Normalizer) bury(ctx context.Context, w *work, cause error) eventlog.Re
 	return n.finish(ctx, w, "buried")
 }
 
-// failed counts a failure of a delivery. The counts are lost with the process, which only means a few more attempts.
-func (n *Normalizer) failed(sequence uint64) int {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.failures[sequence]++
-	return n.failures[sequence]
-}
-
-func (n *Normalizer) forget(sequence uint64) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	delete(n.failures, sequence)
+// failed keeps a failure of a delivery and says how many count. They are lost with the process, which only means a few
+// more attempts.
+func (n *Normalizer) failed(w *work, err error, counts bool) int {
+	return n.failures.Note(w.Sequence, eventlog.Failure{At: n.cfg.Now(), Attempt: w.Attempt, Reason: err.Error()}, counts)
 }
 
 func (n *Normalizer) count(w *work, result string) {

@@ -78,6 +78,10 @@ type Profiles interface {
 type Burial interface {
 	// Bury stores a dead letter; the same letter twice is one.
 	Bury(ctx context.Context, d eventlog.DeadLetter) error
+	// BuryAgain says of a letter why it can't be retried, as another letter.
+	BuryAgain(ctx context.Context, e eventlog.DeadEntry, why string) error
+	// DeadMessage reads the message that a letter refers to. It returns [eventlog.ErrNotFound].
+	DeadMessage(ctx context.Context, d eventlog.DeadLetter) (eventlog.Message, error)
 }
 
 // Graveyard is what was set aside.
@@ -85,7 +89,7 @@ type Graveyard interface {
 	Burial
 	// DeadLetters lists those of a customer, oldest first.
 	DeadLetters(ctx context.Context, customerID string) ([]eventlog.DeadEntry, error)
-	// EraseDead overwrites one; one that is gone already is fine.
+	// EraseDead overwrites one, or a decision about one; one that is gone already is fine.
 	EraseDead(ctx context.Context, sequence uint64) error
 }
 
@@ -108,6 +112,8 @@ type NormalizerLog interface {
 	ApplierLog
 	Burial
 	Consumers
+	// EraseDelivery overwrites one; one that is gone already is fine.
+	EraseDelivery(ctx context.Context, sequence uint64) error
 }
 
 // WorkerLog is what a [Worker] needs.

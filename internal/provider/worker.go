@@ -67,6 +67,7 @@ type Worker struct {
 	doubts    doubts
 	backfill  backfillMemory
 	backlogs  []*backlog
+	failures  map[eventlog.ConsumerName]*eventlog.Failures // of requests and settling
 	spread
 	active atomic.Bool // this worker, not one that stands by, has the requests
 
@@ -97,9 +98,12 @@ func NewWorker(log WorkerLog, providers map[string]API, cfg WorkerConfig) *Worke
 		applier: NewApplier(log, ApplierConfig{
 			Source: SourceWorker, Logger: cfg.Logger, Now: cfg.Now, Registerer: cfg.Registerer,
 		}),
-		doubts: doubts{gauge: metrics.inDoubt}, doubtLook: firstLookInDoubt, firstLook: firstLook, retryFirst: firstRetry, tryMost: tryMost,
+		failures: map[eventlog.ConsumerName]*eventlog.Failures{eventlog.ConsumerRequests: {}, eventlog.ConsumerSettling: {}},
+		doubts:   doubts{gauge: metrics.inDoubt}, doubtLook: firstLookInDoubt, firstLook: firstLook, retryFirst: firstRetry, tryMost: tryMost,
 	}
-	for _, consumer := range []eventlog.ConsumerName{eventlog.ConsumerRequests, eventlog.ConsumerSettling} {
+	for _, consumer := range []eventlog.ConsumerName{
+		eventlog.ConsumerRequests, eventlog.ConsumerSettling, eventlog.ConsumerWorkerDecisions,
+	} {
 		w.backlogs = append(w.backlogs, newBacklog(log, consumer, cfg.Logger, cfg.Registerer))
 	}
 	w.carry = w.requests()
@@ -176,6 +180,7 @@ type request struct {
 	event    *events.Event
 	consumer eventlog.ConsumerName
 	attempt  int
+	retryOf  uint64 // the dead letter that an operator has tried again; 0 = none
 }
 
 // id is what idempotency keys of calls that belong to this very request are made from.
@@ -200,7 +205,7 @@ func create[T any](w *Worker, r request, key string, find func() (T, bool, error
 		}
 	}
 	made, err := send(key)
-	if !keyIsSpent(err) {
+	if !r.spent(err) {
 		return made, err
 	}
 	if found, ok, err := find(); ok || err != nil {
@@ -212,7 +217,7 @@ func create[T any](w *Worker, r request, key string, find func() (T, bool, error
 // set makes a call that brings something into a state, under another key if its own is spent: done twice is done once.
 func set(r request, key string, send func(key string) error) error {
 	err := send(key)
-	if keyIsSpent(err) {
+	if r.spent(err) {
 		return send(r.otherKey(key))
 	}
 	return err
@@ -318,17 +323,23 @@ func (w *Worker) handleRequest(ctx context.Context, m eventlog.Message) eventlog
 func (w *Worker) handle(
 	ctx context.Context, m eventlog.Message, consumer eventlog.ConsumerName, do func(context.Context, request) error,
 ) eventlog.Result {
+	return w.work(ctx, request{message: m, consumer: consumer, attempt: m.Attempt}, do)
+}
+
+// work makes one try of a request, whose event is still to be read.
+func (w *Worker) work(ctx context.Context, r request, do func(context.Context, request) error) eventlog.Result {
 	started := time.Now()
-	ev, err := m.Event()
+	ev, err := r.message.Event()
 	if err != nil {
-		w.cfg.Logger.Error().Err(err).Str("stage", string(consumer)).Uint64("stream_seq", m.Sequence).Msg("event not understood")
-		return w.bury(ctx, m, consumer, nil, err)
+		w.cfg.Logger.Error().Err(err).Str("stage", string(r.consumer)).Uint64("stream_seq", r.message.Sequence).Msg("event not understood")
+		w.note(r, err)
+		return w.bury(ctx, r, err)
 	}
-	r := request{message: m, event: ev, consumer: consumer, attempt: m.Attempt}
+	r.event = ev
 	crashpoint.Hit("worker.fetched")
 	try, cancel := context.WithTimeout(ctx, w.tryMost)
 	defer cancel()
-	err = do(try, r)
+	err = w.recovered(try, r, do)
 	return w.conclude(ctx, r, err, time.Since(started))
 }
 
@@ -382,6 +393,7 @@ func (w *Worker) conclude(ctx context.Context, r request, err error, took time.D
 	log := w.cfg.Logger
 	if err == nil {
 		crashpoint.Hit("worker.carried_out")
+		w.failures[r.consumer].Forget(r.message.Sequence)
 		outcome("done")
 		if r.consumer == eventlog.ConsumerRequests {
 			fields(log.Info()).Msg("command executed")
@@ -394,6 +406,7 @@ func (w *Worker) conclude(ctx context.Context, r request, err error, took time.D
 		outcome("stopped")
 		return eventlog.Retry(0)
 	}
+	w.note(r, err)
 	if wait, ok := errors.AsType[*later](err); ok {
 		outcome("later")
 		fields(log.Debug()).Dur("after", wait.after).Str("reason", wait.reason).Msg("to be looked at later")
@@ -405,14 +418,16 @@ func (w *Worker) conclude(ctx context.Context, r request, err error, took time.D
 		outcome("retry")
 		fields(log.Warn()).Err(err).Msg("tried again later")
 		return eventlog.Retry(w.backoff(w.retryFirst, r.attempt, longestRetry))
-	case !ok: // a fault of ours, or a damaged event: tried for ever, since giving up could leave money unaccounted for
+	case !ok:
+		// A fault of ours, a panic, or a damaged event: tried for ever, since giving up could leave money unaccounted for. It
+		// waits outside its lane, so nobody waits for it, and shows as the oldest that is not done of its consumer.
 		outcome("failed")
 		fields(log.Error()).Err(err).Msg("failed, tried again later")
 		return eventlog.Retry(w.backoff(w.retryFirst, r.attempt, longestRetry))
 	case pe.Class == Invalid || pe.Class == Declined:
 		outcome("dead")
 		fields(log.Error()).Err(err).Msg("dead letter")
-		return w.bury(ctx, r.message, r.consumer, r.event, err)
+		return w.bury(ctx, r, err)
 	case pe.Class == Blocked:
 		outcome("blocked")
 		if errors.Is(err, errHalted) {
@@ -425,29 +440,6 @@ func (w *Worker) conclude(ctx context.Context, r request, err error, took time.D
 	outcome("retry")
 	fields(log.Warn()).Err(err).Msg("tried again later")
 	return eventlog.Retry(max(w.jitter(pe.RetryAfter), w.backoff(w.retryFirst, r.attempt, longestRetry)))
-}
-
-// bury sets a request aside. A crash between the dead letter and the acknowledgement brings the request once more, and the
-// same letter twice is one.
-func (w *Worker) bury(ctx context.Context, m eventlog.Message, consumer eventlog.ConsumerName, ev *events.Event, reason error) eventlog.Result {
-	stage := "worker"
-	if consumer == eventlog.ConsumerSettling {
-		stage = "settle"
-	}
-	d := eventlog.DeadLetter{
-		Stage: stage, ID: fmt.Sprint(m.Sequence), Stream: m.Stream, Sequence: m.Sequence, Subject: m.Subject,
-		Reason: reason.Error(), Attempts: m.Attempt, At: w.cfg.Now().UTC(),
-	}
-	typ := "unknown"
-	if ev != nil {
-		d.ID, d.CustomerID, typ = ev.ID, ev.CustomerID(), string(ev.Type)
-	}
-	if err := w.log.Bury(ctx, d); err != nil {
-		w.cfg.Logger.Warn().Err(err).Uint64("stream_seq", m.Sequence).Msg("dead letter not stored")
-		return eventlog.Retry(w.backoff(w.retryFirst, m.Attempt, longestRetry))
-	}
-	w.metrics.dead.WithLabelValues(typ).Inc()
-	return eventlog.Done()
 }
 
 // accountCache remembers which provider customer an account is linked to, because every charge needs it. An answer

@@ -27,6 +27,20 @@ func limit(t *testing.T, l *eventlog.Log, name eventlog.ConsumerName, most int) 
 	}
 }
 
+// storedAt is when a message of the LOG was stored.
+func storedAt(t *testing.T, l *eventlog.Log, sequence uint64) time.Time {
+	t.Helper()
+	s, err := js(t, l).Stream(t.Context(), "PAYKIT_LOG")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := s.GetMsg(t.Context(), sequence)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m.Time
+}
+
 // What is put off counts as open. At the limit nothing new comes, and what was put off comes again.
 func TestBacklog(t *testing.T) {
 	t.Parallel()
@@ -38,7 +52,8 @@ func TestBacklog(t *testing.T) {
 	for _, key := range []string{"a", "b", "c"} {
 		createCharge(t, l, key, key)
 	}
-	if b, err := l.Backlog(t.Context(), eventlog.ConsumerRequests); err != nil || b != (eventlog.Backlog{Waiting: 3, Limit: 2}) {
+	oldest := storedAt(t, l, 1)
+	if b, err := l.Backlog(t.Context(), eventlog.ConsumerRequests); err != nil || b != (eventlog.Backlog{Waiting: 3, Limit: 2, Oldest: oldest}) {
 		t.Errorf("nobody works: %+v, %v", b, err)
 	}
 	handled := make(chan eventlog.Message, 10)
@@ -50,7 +65,7 @@ func TestBacklog(t *testing.T) {
 		return eventlog.Done()
 	}})
 	first := []uint64{receive(t, handled, "one").Sequence, receive(t, handled, "another").Sequence}
-	if b, err := l.Backlog(t.Context(), eventlog.ConsumerRequests); err != nil || b != (eventlog.Backlog{Waiting: 1, Open: 2, Limit: 2}) || !b.Full() {
+	if b, err := l.Backlog(t.Context(), eventlog.ConsumerRequests); err != nil || b != (eventlog.Backlog{Waiting: 1, Open: 2, Limit: 2, Oldest: oldest}) || !b.Full() {
 		t.Errorf("both put off: %+v, %v", b, err)
 	}
 	if m := receive(t, handled, "what was put off"); m.Attempt != 2 || m.Sequence == 3 || first[0] == first[1] {
@@ -71,5 +86,29 @@ func TestBacklog(t *testing.T) {
 	}
 	if _, err := l.Backlog(t.Context(), eventlog.ConsumerSettling); !errors.Is(err, eventlog.ErrNotProvisioned) {
 		t.Errorf("a deleted one: %v", err)
+	}
+}
+
+// The oldest message that is not done shows, whatever was done after it, also what no filter of the consumer takes in.
+func TestOldest(t *testing.T) {
+	t.Parallel()
+	l := eventlogtest.Provisioned(t)
+	for _, key := range []string{"a", "b", "c"} {
+		createCharge(t, l, key, key)
+	}
+	done := make(chan uint64, 10)
+	consume(t, l, eventlog.ConsumerRequests, eventlog.ConsumeOptions{Handle: func(_ context.Context, m eventlog.Message) eventlog.Result {
+		defer func() { done <- m.Sequence }()
+		if m.Sequence == 2 {
+			return eventlog.Retry(time.Hour)
+		}
+		return eventlog.Done()
+	}})
+	for range 3 {
+		receive(t, done, "a message")
+	}
+	settled(t, l, "PAYKIT_LOG", eventlog.ConsumerRequests, 1)
+	if b, err := l.Backlog(t.Context(), eventlog.ConsumerRequests); err != nil || !b.Oldest.Equal(storedAt(t, l, 2)) {
+		t.Errorf("%+v, %v", b, err)
 	}
 }

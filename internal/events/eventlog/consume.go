@@ -93,8 +93,8 @@ const (
 //
 // Messages are sorted into lanes by key; a lane's are handled in order and one at a time, lanes at once up to
 // o.Lanes. What is in hand, running or queued, is kept from being delivered again by a heartbeat every third of the
-// consumer's AckWait. Of [ConsumerRequests] and [ConsumerSettling] one process is active at a time; the others stand by
-// and take over within 10 s. Delivery is at least once, and after a takeover out of order: handlers must be safe for
+// consumer's AckWait. Of [ConsumerRequests], [ConsumerSettling] and [ConsumerWorkerDecisions] one process is active at a
+// time; the others stand by and take over within 10 s. Delivery is at least once, and after a takeover out of order: handlers must be safe for
 // both. A panic of a handler is logged and counts as [Retry].
 func (l *Log) Consume(ctx context.Context, consumer ConsumerName, o ConsumeOptions) error {
 	stream := l.stream(streamLog)
@@ -103,6 +103,8 @@ func (l *Log) Consume(ctx context.Context, consumer ConsumerName, o ConsumeOptio
 		stream = l.stream(streamInbox)
 	case ConsumerCommands:
 		stream = l.stream(streamCommands)
+	case ConsumerWorkerDecisions, ConsumerIngestDecisions:
+		stream = l.stream(streamDead)
 	case ConsumerRequests, ConsumerSettling:
 	default:
 		return fmt.Errorf("consume: there is no consumer %q", consumer)

@@ -59,7 +59,7 @@ func (l *Log) PutLink(ctx context.Context, providerID, objectID string, k Link) 
 		return fmt.Errorf("encode a link: %w", err)
 	}
 	subject := l.linkSubject(providerID, objectID)
-	return l.putOnce(ctx, streamLinks, subject, body, func(m stored) error {
+	return l.putOnce(ctx, streamLinks, subject, subject, body, func(m stored) error {
 		existing, err := decodeLink(m)
 		if err == nil && existing != k {
 			err = &LinkTakenError{Existing: existing}
@@ -68,13 +68,14 @@ func (l *Log) PutLink(ctx context.Context, providerID, objectID string, k Link) 
 	})
 }
 
-// putOnce stores the first message of a subject. Where there is one already, or the answer was lost, there decides.
-func (l *Log) putOnce(ctx context.Context, stream, subject string, body []byte, there func(stored) error) error {
+// putOnce stores the first message under a filter, which the subject matches. Where there is one already, or the answer was
+// lost, there decides.
+func (l *Log) putOnce(ctx context.Context, stream, subject, filter string, body []byte, there func(stored) error) error {
 	ctx, cancel := context.WithTimeout(ctx, updateTimeout)
 	defer cancel()
 	unknown := false // an earlier try may still arrive
 	for try := 0; ; try++ {
-		_, err := l.publish(ctx, l.stream(stream), &nats.Msg{Subject: subject, Data: body}, 0, subject)
+		_, err := l.publish(ctx, l.stream(stream), &nats.Msg{Subject: subject, Data: body}, 0, filter)
 		if err == nil {
 			return nil
 		}
@@ -85,7 +86,7 @@ func (l *Log) putOnce(ctx context.Context, stream, subject string, body []byte, 
 			return fmt.Errorf("put %s: %w", subject, err)
 		}
 		if !errors.Is(err, ErrUnavailable) {
-			m, loadErr := l.fromLeader(ctx, l.stream(stream), getRequest{Last: subject})
+			m, loadErr := l.fromLeader(ctx, l.stream(stream), getRequest{Last: filter})
 			if loadErr == nil {
 				return there(m)
 			}

@@ -26,7 +26,7 @@ func TestProvisionIsIdempotent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(first.Created) != 10 || first.Env == "" || first.MaxBytes <= 0 {
+	if len(first.Created) != 12 || first.Env == "" || first.MaxBytes <= 0 {
 		t.Errorf("first: %+v", first)
 	}
 	l, err := eventlog.Open(t.Context(), nc, eventlog.Config{})
@@ -38,7 +38,7 @@ func TestProvisionIsIdempotent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(second.Unchanged) != 10 || second.Env != first.Env || second.MaxBytes != first.MaxBytes {
+	if len(second.Unchanged) != 12 || second.Env != first.Env || second.MaxBytes != first.MaxBytes {
 		t.Errorf("second: %+v, first: %+v", second, first)
 	}
 	if l.Env() != first.Env || l.Prefix() != "paykit" {

@@ -47,12 +47,16 @@ const (
 // ConsumerName names one of the durable consumers.
 type ConsumerName string
 
-// The durable consumers. Of the first two one process is active at a time, the others stand by.
+// The durable consumers. Of the worker's three one process is active at a time, the others stand by.
 const (
 	ConsumerRequests   ConsumerName = "requests"   // of LOG: the events that ask the worker for a call
 	ConsumerSettling   ConsumerName = "settling"   // of LOG: the events that leave something open
 	ConsumerNormalizer ConsumerName = "normalizer" // of INBOX
 	ConsumerCommands   ConsumerName = "commands"   // of COMMANDS
+
+	// What was decided about dead letters: each gets every decision, and lets go of the other's.
+	ConsumerWorkerDecisions ConsumerName = "worker_decisions" // of DEAD: letters of the worker
+	ConsumerIngestDecisions ConsumerName = "ingest_decisions" // of DEAD: letters of ingest
 )
 
 func streamName(prefix, name string) string { return strings.ToUpper(prefix) + "_" + name }
@@ -118,6 +122,7 @@ func consumers(cfg Config) []consumerConfig {
 		slices.Sort(list)
 		return list
 	}
+	decisions := []string{p + ".dead." + stageDecision + ".*.*"}
 	list := []consumerConfig{
 		{stream: streamLog, ConsumerConfig: jetstream.ConsumerConfig{
 			Durable: string(ConsumerRequests), FilterSubjects: filters(events.RequestTypes()),
@@ -129,6 +134,12 @@ func consumers(cfg Config) []consumerConfig {
 		}},
 		{stream: streamInbox, ConsumerConfig: jetstream.ConsumerConfig{Durable: string(ConsumerNormalizer)}},
 		{stream: streamCommands, ConsumerConfig: jetstream.ConsumerConfig{Durable: string(ConsumerCommands)}},
+		{stream: streamDead, ConsumerConfig: jetstream.ConsumerConfig{
+			Durable: string(ConsumerWorkerDecisions), FilterSubjects: decisions, PriorityPolicy: jetstream.PriorityPolicyPinned,
+		}},
+		{stream: streamDead, ConsumerConfig: jetstream.ConsumerConfig{
+			Durable: string(ConsumerIngestDecisions), FilterSubjects: decisions,
+		}},
 	}
 	for i := range list {
 		c := &list[i]
