@@ -83,6 +83,7 @@ func (s *step) charge(c *events.Charge) {
 	s.disputes(c)
 	s.review(c)
 	s.resolution(c)
+	s.report.books.charge(s.entry.Sequence, c)
 	s.words("description", c.Description)
 	s.address("returnURL", c.ReturnURL)
 	s.metadata(c.Metadata)

@@ -42,6 +42,7 @@ func (s *step) providerAccount(a *events.ProviderAccount) {
 		}
 	}
 	s.claim("customer", a.ProviderID, a.ProviderCustomerID)
+	s.report.books.account(a)
 }
 
 func (s *step) paymentMethod(m *events.PaymentMethod) {

@@ -22,6 +22,7 @@ const patience = 5 * time.Second
 type Options struct {
 	Patience time.Duration             // until a log that yields nothing more is asked why; 0 = 5 s
 	Progress func(sequence, of uint64) // told after each batch; nil = nobody
+	Books    bool                      // keep what the log says of money, for [Report.Ledger]: about 300 bytes a charge
 }
 
 // Problem is one thing that is wrong with the log. Entity and ID are "" where it is about no single entity.
@@ -39,6 +40,8 @@ type Report struct {
 	Events       uint64    `json:"events"`       // that were read
 	Entities     int       `json:"entities"`     // that they are of
 	Problems     []Problem `json:"problems"`     // in the order of the log, at most [MaxProblems]
+
+	books *books // nil = not kept
 }
 
 // Add puts a problem on the report, which is not OK from then on.
@@ -64,11 +67,33 @@ func Log(ctx context.Context, log *eventlog.Log, o Options) (*Report, error) {
 		Options: o, log: log, next: 1, last: info.LastSequence,
 		check: newChecker(log.Prefix(), &Report{OK: true, LastSequence: info.LastSequence, Problems: []Problem{}}),
 	}
+	if o.Books {
+		w.check.report.books = newBooks()
+	}
 	if err := w.run(ctx); err != nil {
 		return nil, fmt.Errorf("verify: %w", err)
 	}
 	w.check.report.Entities = len(w.check.entities)
 	return w.check.report, nil
+}
+
+// Entries checks a log that is at hand from its first event to its last, by the same rules as [Log], and keeps what it
+// says of money for [Report.Ledger].
+func Entries(prefix string, entries []eventlog.Entry) *Report {
+	r := &Report{OK: true, Problems: []Problem{}, books: newBooks()}
+	check := newChecker(prefix, r)
+	for _, e := range entries {
+		if len(r.Problems) >= MaxProblems {
+			break
+		}
+		if want := r.LastSequence + 1; e.Sequence != want {
+			r.Add(Problem{Sequence: want, Problem: fmt.Sprintf("missing: the log goes on with event %d", e.Sequence)})
+		}
+		r.LastSequence = e.Sequence
+		check.entry(e)
+	}
+	r.Entities = len(check.entities)
+	return r
 }
 
 // walk is one way through the log.
