@@ -92,6 +92,7 @@ func (h Handlers) byType(c *Client) map[events.Type]func(context.Context, Event)
 	charge(events.ChargeRefreshRequested, h.ChargeRefreshRequested)
 	charge(events.ChargeUpdated, h.ChargeUpdated)
 	charge(events.ChargeReviewRequested, h.ChargeReviewRequested)
+	charge(events.ChargeRetryRequested, h.ChargeRetryRequested)
 	if h.CommandRejected != nil {
 		m[events.CommandRejected] = func(ctx context.Context, e Event) error {
 			return h.CommandRejected(ctx, CommandEvent{Event: e, Customer: c.ref(e), Command: *e.Data.Command})

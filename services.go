@@ -198,6 +198,23 @@ const (
 // Failure says why something ended without success.
 type Failure = events.Failure
 
+// Retry is a charge's retry ladder: while NextAttemptAt is set, a failed charge will be tried again.
+type Retry = events.Retry
+
+// RetryStatus is where a retry ladder stands.
+type RetryStatus = events.RetryStatus
+
+// The retry statuses.
+const (
+	RetryAttempting = events.RetryAttempting
+	RetryInDoubt    = events.RetryInDoubt
+	RetryWaiting    = events.RetryWaiting
+	RetryEnded      = events.RetryEnded
+)
+
+// Attempt is one attempt of a charge with a retry ladder.
+type Attempt = events.Attempt
+
 // Refund is one refund of a charge.
 type Refund = events.Refund
 
@@ -221,6 +238,7 @@ type ChargeCreate struct {
 	Description     string            `json:"description"`
 	Metadata        map[string]string `json:"metadata,omitempty"`
 	ReturnURL       string            `json:"returnURL,omitempty"`
+	Retry           string            `json:"retry,omitempty"` // name of a retry schedule of the installation; "" = no further attempt
 }
 
 // ChargeRefund is money to be given back. Amount 0 = all that is left.

@@ -71,8 +71,9 @@ type Handlers struct {
 	ChargeDisputed         func(context.Context, ChargeEvent) error // Dispute is set
 	ChargeDisputeClosed    func(context.Context, ChargeEvent) error // Dispute is set
 	ChargeRefreshRequested func(context.Context, ChargeEvent) error
-	ChargeUpdated          func(context.Context, ChargeEvent) error // Refund is set: it is pending
+	ChargeUpdated          func(context.Context, ChargeEvent) error // Refund is set: it is pending; or Charge.Retry moved
 	ChargeReviewRequested  func(context.Context, ChargeEvent) error // a person must look: Charge.Review says why
+	ChargeRetryRequested   func(context.Context, ChargeEvent) error // the next attempt of a declined charge is made
 
 	CommandRejected func(context.Context, CommandEvent) error // a queued command was refused
 

@@ -79,6 +79,7 @@ type Charge struct { //nolint:recvcheck // deciding works on copies, asking on t
 	CommandDigest          string            `json:"commandDigest,omitempty"`
 	Review                 *Review           `json:"review,omitempty"`     // a person must look
 	Resolution             *Resolution       `json:"resolution,omitempty"` // what an operator decided
+	Retry                  *Retry            `json:"retry,omitempty"`      // the retry ladder, if the command asked for one
 }
 
 // Action is where the buyer authenticates, and until when.
@@ -104,6 +105,7 @@ type CreateCharge struct {
 	Metadata        map[string]string
 	ReturnURL       string
 	CommandDigest   string
+	Retry           *RetrySchedule // nil = a declined charge is not tried again
 }
 
 // CancelCharge is the command charge.cancel.
@@ -135,6 +137,8 @@ func (ChargeRejected) chargeInput()    {}
 // [ErrOtherPayment] or [ErrNoCharge].
 func DecideCharge(last *Event, in ChargeInput, c Cause) (*Event, error) {
 	switch in := in.(type) {
+	case retryInput:
+		return decideRetry(last, in, c)
 	case CreateCharge:
 		return createCharge(last, in, c)
 	case PaymentObserved:
@@ -156,11 +160,12 @@ func DecideCharge(last *Event, in ChargeInput, c Cause) (*Event, error) {
 			return nil, refuse(CodeChargeNotFound, "chargeId", "there is no such charge")
 		}
 		s := copyCharge(last)
-		if c.repeated(last) || s.Status.Final() || s.CancelRequestedAt != nil {
+		if c.repeated(last) || s.Status.Final() && !s.Retrying() || s.CancelRequestedAt != nil {
 			return nil, nil
 		}
 		now := c.at(last)
 		s.CancelRequestedAt = &now
+		s.Retry.cancel()
 		return s.next(last, ChargeCancelRequested, c), nil
 	case ConfirmUnanswered:
 		if last == nil {
@@ -192,12 +197,14 @@ func copyCharge(last *Event) Charge {
 	s.Metadata = cloneMetadata(s.Metadata)
 	s.Refunds = slices.Clone(s.Refunds)
 	s.Disputes = slices.Clone(s.Disputes)
+	s.Retry = s.Retry.clone()
 	return s
 }
 
 // next makes the charge's next event around s.
 func (s Charge) next(last *Event, typ Type, c Cause) *Event {
 	s.UpdatedAt = c.at(last)
+	s.Retry.follow(&s)
 	s.reviewed()
 	if s.Refunds == nil {
 		s.Refunds = []Refund{}
@@ -229,7 +236,7 @@ func createCharge(last *Event, in CreateCharge, c Cause) (*Event, error) {
 		Base:   Base{ID: in.ID, CustomerID: c.Customer.ID, ProviderID: in.ProviderID, CreatedAt: c.at(nil)},
 		Amount: in.Amount, Currency: in.Currency, Description: in.Description, Metadata: cloneMetadata(in.Metadata),
 		ReturnURL: in.ReturnURL, PaymentMethodID: in.PaymentMethodID,
-		Status: ChargeStatusRequested, CommandDigest: in.CommandDigest,
+		Status: ChargeStatusRequested, CommandDigest: in.CommandDigest, Retry: newRetry(in.Retry, c.at(nil)),
 	}
 	return s.next(nil, ChargeRequested, c), nil
 }
@@ -334,7 +341,7 @@ func beginCharge(in PaymentObserved, c Cause) *Event {
 
 func (s Charge) canceled(last *Event, p Payment, c Cause) *Event {
 	if !s.Status.reaches(ChargeStatusCanceled) {
-		return nil
+		return s.stopRetrying(last, c)
 	}
 	s.take(p)
 	if p.Abandoned {
@@ -366,11 +373,12 @@ func (s Charge) declined(last *Event, p Payment, c Cause) *Event {
 	case s.ReturnURL != "" && p.Failure.Code == FailureAuthenticationRequired:
 		return nil // the worker goes on: the same payment is confirmed again with the buyer present
 	case !s.Status.reaches(ChargeStatusFailed):
-		return nil
+		return s.declinedAgain(last, p, 0, c)
 	}
 	s.take(p)
 	failure := *p.Failure
 	failure.Message = FailureMessage(failure.Code, failure.DeclineCode)
 	s.Failure = &failure
+	s.plan(p, c.at(last))
 	return s.end(last, ChargeStatusFailed, ChargeFailed, c)
 }

@@ -62,7 +62,7 @@ func (s *Charge) needsReview(reason ReviewReason) bool {
 // Doubtful tells whether a call that moves money was sent, or may have been, and its outcome is not known: a confirm, or
 // a refund that nobody has answered.
 func (s *Charge) Doubtful() bool {
-	if s.Status == ChargeStatusInDoubt {
+	if s.Status == ChargeStatusInDoubt || s.Retrying() && s.Retry.Status == RetryInDoubt {
 		return true
 	}
 	for i := range s.Refunds {

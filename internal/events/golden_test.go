@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2"
 	"github.com/google/go-cmp/cmp"
@@ -107,9 +108,14 @@ func keepCharges(t *testing.T, keep func(*history)) {
 		{back, declined("card_declined", "insufficient_funds")},
 		{back, events.CancelCharge{}, payment(events.PaymentCanceled)},
 		{back, payment(events.PaymentRequiresConfirmation), events.ConfirmUnanswered{}, events.RequestReview{Reason: events.ReviewInDoubt}},
+		{laddered("standard", time.Hour, 24*time.Hour), declined("card_declined", "insufficient_funds"), retryDue{}},
 	} {
 		h := newHistory(t)
 		for _, in := range list {
+			if _, ok := in.(retryDue); ok {
+				h.now = *h.last().Data.Charge.Retry.NextAttemptAt
+				in = events.RetryDue{}
+			}
 			h.charge(in)
 		}
 		keep(h)

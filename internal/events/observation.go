@@ -76,6 +76,7 @@ type Payment struct {
 	AmountRefunded     int64 // minor units; 0 if the report does not say
 	Currency           string
 	Failure            *Failure // the last decline, while Status is requires_payment_method or canceled
+	DoNotRetry         bool     // with Failure: the bank advises never to try this method again
 	Abandoned          bool     // canceled because the buyer did not act in time
 	ActionURL          string   // where the buyer acts, with requires_action
 	CreatedAt          time.Time

@@ -322,6 +322,8 @@ func decisions(last *events.Event) []decider {
 			events.CancelCharge{},
 			events.ConfirmUnanswered{},
 			events.ChargeRejected{},
+			events.RetryDue{}, events.RetryStopped{}, events.AttemptUnanswered{Number: 2}, events.AttemptRejected{Number: 2},
+			events.AttemptObserved{Number: 2, Payment: declined("card_declined", "").Payment},
 			payment(events.PaymentSucceeded),
 			payment(events.PaymentCanceled), payment(events.PaymentProcessing), declined("card_declined", ""), action("https://bank.example/1"),
 			events.RefundCharge{RefundID: "r", Amount: 1},

@@ -73,6 +73,7 @@ const (
 	ChargeRefreshRequested Type = "charge.refresh_requested"
 	ChargeUpdated          Type = "charge.updated"
 	ChargeReviewRequested  Type = "charge.review_requested"
+	ChargeRetryRequested   Type = "charge.retry_requested"
 
 	CommandRejected Type = "command.rejected"
 )
@@ -89,7 +90,7 @@ func Types() []Type {
 		PaymentMethodDetachRequested, PaymentMethodDetached,
 		ChargeRequested, ChargeProcessing, ChargeRequiresAction, ChargeInDoubt, ChargeSucceeded, ChargeFailed,
 		ChargeCancelRequested, ChargeCanceled, ChargeRefundRequested, ChargeRefunded, ChargeRefundFailed,
-		ChargeDisputed, ChargeDisputeClosed, ChargeRefreshRequested, ChargeUpdated, ChargeReviewRequested,
+		ChargeDisputed, ChargeDisputeClosed, ChargeRefreshRequested, ChargeUpdated, ChargeReviewRequested, ChargeRetryRequested,
 		CommandRejected,
 	}
 }
@@ -102,6 +103,7 @@ func RequestTypes() []Type {
 		SetupRequested, SetupRefreshRequested,
 		ChargeRequested, ChargeRefundRequested, ChargeCancelRequested, ChargeRefreshRequested,
 		ChargeFailed, ChargeCanceled, // a payment that is ours and can still be paid is canceled
+		ChargeRetryRequested,
 		PaymentMethodDefaultRequested, PaymentMethodDetachRequested,
 		CustomerUpdated, CustomerDeleted, // push the profile; erase
 		ProviderAccountLinked, ProviderAccountUnlinked, // push the profile; detach the account's methods
@@ -113,6 +115,7 @@ func RequestTypes() []Type {
 func SettlingTypes() []Type {
 	return []Type{
 		ChargeInDoubt, ChargeProcessing, ChargeRequiresAction, ChargeRefundRequested, ChargeUpdated, ChargeReviewRequested,
+		ChargeFailed, ChargeRetryRequested, // of a charge with a retry ladder
 		CheckoutCreated, CheckoutCompleted, SetupCreated,
 	}
 }
@@ -148,7 +151,7 @@ func (t Type) Known() bool {
 		PaymentMethodDetachRequested, PaymentMethodDetached,
 		ChargeRequested, ChargeProcessing, ChargeRequiresAction, ChargeInDoubt, ChargeSucceeded, ChargeFailed,
 		ChargeCancelRequested, ChargeCanceled, ChargeRefundRequested, ChargeRefunded, ChargeRefundFailed,
-		ChargeDisputed, ChargeDisputeClosed, ChargeRefreshRequested, ChargeUpdated, ChargeReviewRequested,
+		ChargeDisputed, ChargeDisputeClosed, ChargeRefreshRequested, ChargeUpdated, ChargeReviewRequested, ChargeRetryRequested,
 		CommandRejected:
 		return true
 	}

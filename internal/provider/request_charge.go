@@ -349,7 +349,7 @@ func (w *Worker) chargeCancelRequested(ctx context.Context, r request) error {
 		return err
 	}
 	c := e.Event.Data.Charge
-	if c.Status.Final() {
+	if c.Status.Final() && (c.Retry == nil || c.Status != events.ChargeStatusFailed) { // a ladder leaves its payment payable
 		return nil
 	}
 	p, err := w.provider(c.ProviderID)
@@ -427,7 +427,7 @@ func (w *Worker) chargeEnded(ctx context.Context, r request) error {
 		return err
 	}
 	c := e.Event.Data.Charge
-	if c.ReportedByProvider || c.Status == events.ChargeStatusSucceeded {
+	if c.ReportedByProvider || c.Status == events.ChargeStatusSucceeded || c.Retrying() {
 		return nil
 	}
 	p, err := w.provider(c.ProviderID)

@@ -27,20 +27,27 @@ func (w *Worker) handleSettling(ctx context.Context, m eventlog.Message) eventlo
 
 // settle asks about one open entity. A look that fails changes nothing.
 func (w *Worker) settle(ctx context.Context, r request) error {
+	if settlesNothing(r.event) {
+		return nil
+	}
 	first := w.firstLook
-	if r.event.Type == events.ChargeInDoubt {
+	if c := r.event.Data.Charge; c != nil && countedAs(c) == events.ChargeStatusInDoubt {
 		first = w.doubtLook
 	}
-	if left := first - w.cfg.Now().Sub(r.event.Time); left > 0 && r.attempt <= 1 {
+	look := first
+	if ladder, ok := w.firstLadderLook(r.event); ok {
+		look = ladder
+	}
+	if left := look - w.cfg.Now().Sub(r.event.Time); left > 0 && r.attempt <= 1 {
 		// Its webhook is most likely on its way. A clock that is behind must not put the look off for long.
-		return &later{after: min(left, first), reason: "first look is still to come"}
+		return &later{after: min(left, look), reason: "first look is still to come"}
 	}
 	e, err := w.subject(ctx, r)
 	if err != nil {
 		return err
 	}
 	if c := e.Event.Data.Charge; c != nil {
-		w.doubts.note(c.ID, c.Status) // a delivery may have settled it
+		w.doubts.note(c.ID, countedAs(c)) // a delivery may have settled it
 	}
 	if superseded(r, e) {
 		return nil
@@ -98,14 +105,18 @@ func lookFailed(err error, wait, soon time.Duration) error {
 // must be looked at again at the latest, if there is such a time.
 func (w *Worker) settleCharge(ctx context.Context, r request, e eventlog.Entry) (time.Time, error) {
 	c := e.Event.Data.Charge
-	if chargeSettled(c) {
+	ladder := c.Retry != nil && c.Status == events.ChargeStatusFailed
+	if chargeSettled(c) && !ladder {
 		return time.Time{}, errSettled
 	}
 	p, err := w.provider(c.ProviderID)
 	if err != nil {
 		return time.Time{}, err
 	}
+	var due time.Time
 	switch {
+	case ladder:
+		due, err = w.settleLadder(ctx, r, p, e)
 	case c.Status.Final():
 		_, err = w.lookAtRefunds(ctx, r, p, c)
 	case c.ProviderPaymentID == "" && c.ProviderChargeID == "":
@@ -134,12 +145,13 @@ func (w *Worker) settleCharge(ctx context.Context, r request, e eventlog.Entry) 
 	if c.Status == events.ChargeStatusRequiresAction && c.Action != nil {
 		return c.Action.ExpiresAt, nil
 	}
-	return time.Time{}, nil
+	return due, nil
 }
 
-// chargeSettled tells whether nothing about a charge is to be waited for: its status is final and no refund is open.
+// chargeSettled tells whether nothing about a charge is to be waited for: its status is final, it is not tried again, and
+// no refund is open.
 func chargeSettled(c *events.Charge) bool {
-	return c.Status.Final() && !slices.ContainsFunc(c.Refunds, func(one events.Refund) bool { return one.Status.Open() })
+	return c.Status.Final() && !c.Retrying() && !slices.ContainsFunc(c.Refunds, func(one events.Refund) bool { return one.Status.Open() })
 }
 
 // settleCheckout looks at a checkout's page until it is final, and at its payment until its charge has succeeded.

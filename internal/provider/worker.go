@@ -301,7 +301,7 @@ func (w *Worker) updateCharge(ctx context.Context, r request, id string, in even
 		return e, appended, fmt.Errorf("update charge %s: %w", id, err)
 	}
 	if e.Event != nil {
-		w.doubts.note(id, e.Event.Data.Charge.Status)
+		w.doubts.note(id, countedAs(e.Event.Data.Charge))
 	}
 	return e, appended, nil
 }
@@ -352,6 +352,7 @@ func (w *Worker) requests() map[events.Type]func(context.Context, request) error
 		events.ChargeCanceled:                w.chargeEnded,
 		events.ChargeRefundRequested:         w.refundRequested,
 		events.ChargeRefreshRequested:        w.refundsRefreshRequested,
+		events.ChargeRetryRequested:          w.retryRequested,
 		events.CheckoutRequested:             w.checkoutRequested,
 		events.CheckoutExpireRequested:       w.checkoutExpireRequested,
 		events.SetupRequested:                w.setupRequested,

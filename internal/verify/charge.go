@@ -47,7 +47,11 @@ func chargeSets(t events.Type) events.ChargeStatus {
 }
 
 func (s *step) charge(c *events.Charge) {
-	s.statusIs(string(c.Status), string(chargeSets(s.ev.Type)), charges())
+	sets := chargeSets(s.ev.Type)
+	if s.failedAgain(c) {
+		sets = ""
+	}
+	s.statusIs(string(c.Status), string(sets), charges())
 	succeeded := c.Status == events.ChargeStatusSucceeded
 	asked, paid := frozen, kept
 	if s.ev.Type == events.ChargeSucceeded {
@@ -84,6 +88,7 @@ func (s *step) charge(c *events.Charge) {
 	s.review(c)
 	s.resolution(c)
 	s.report.books.charge(s.entry.Sequence, c)
+	s.retry(c)
 	s.words("description", c.Description)
 	s.address("returnURL", c.ReturnURL)
 	s.metadata(c.Metadata)

@@ -47,7 +47,8 @@ func reviewStands(reason string, c *events.Charge) bool {
 				return true
 			}
 		}
-		return c.Status == events.ChargeStatusInDoubt
+		return c.Status == events.ChargeStatusInDoubt ||
+			c.Status == events.ChargeStatusFailed && c.Retry != nil && c.Retry.Status == events.RetryInDoubt
 	case events.ReviewSecondPayment:
 		return c.Status == events.ChargeStatusSucceeded && c.AmountRefunded < c.Amount
 	}

@@ -230,6 +230,7 @@ type entity struct {
 	values   []uint64 // of the facts that have rules, in their order
 	refunds  []part
 	disputes []part
+	retry    *rungs
 	payment  uint64 // the claim on the provider's payment
 	review   uint64 // that stands; 0 = none
 	reason   string // of the review

@@ -297,7 +297,7 @@ func TestPlanted(t *testing.T) {
 	t.Parallel()
 	l := eventlogtest.Provisioned(t)
 	stories := map[string]*story{}
-	rows := slices.Concat(envelopes(), charges(), refunds(), reviews(), others())
+	rows := slices.Concat(envelopes(), charges(), refunds(), reviews(), others(), ladders())
 	for _, row := range rows {
 		if stories[row.name] != nil {
 			t.Fatalf("two rows %q", row.name)

@@ -69,9 +69,14 @@ func (l *listOf[T]) UnmarshalJSON(b []byte) error {
 type paymentError struct {
 	Code          string `json:"code"`
 	DeclineCode   string `json:"decline_code"`
+	AdviceCode    string `json:"advice_code"`
 	Charge        ref    `json:"charge"`
 	PaymentMethod ref    `json:"payment_method"`
 }
+
+// adviceDoNotTryAgain is the advice of an issuer that will never approve the card.
+// Source: https://docs.stripe.com/declines/card#retrying-issuer-declines
+const adviceDoNotTryAgain = "do_not_try_again"
 
 func (e paymentError) failure() *events.Failure { return newFailure(e.Code, e.DeclineCode) }
 
@@ -148,6 +153,7 @@ func (p paymentIntent) payment() events.Payment {
 		}
 		if out.Status == events.PaymentRequiresMethod || out.Status == events.PaymentCanceled {
 			out.Failure = e.failure()
+			out.DoNotRetry = e.AdviceCode == adviceDoNotTryAgain
 		}
 	}
 	return out
@@ -185,7 +191,8 @@ type stripeCharge struct {
 }
 
 type outcome struct {
-	Reason string `json:"reason"`
+	Reason     string `json:"reason"`
+	AdviceCode string `json:"advice_code"`
 }
 
 // taken tells whether the charge is money, and not merely an authorization.
@@ -212,6 +219,7 @@ func (c stripeCharge) payment() events.Payment {
 			declined = c.Outcome.Reason
 		}
 		out.Failure = newFailure(c.FailureCode, declined)
+		out.DoNotRetry = c.Outcome != nil && c.Outcome.AdviceCode == adviceDoNotTryAgain
 	}
 	return out
 }

@@ -92,6 +92,7 @@ func decline(id string, body []byte, failed *provider.Error) events.Payment {
 		Error struct {
 			Charge        ref            `json:"charge"`
 			PaymentMethod ref            `json:"payment_method"`
+			AdviceCode    string         `json:"advice_code"`
 			PaymentIntent *paymentIntent `json:"payment_intent"`
 		} `json:"error"`
 	}
@@ -100,6 +101,7 @@ func decline(id string, body []byte, failed *provider.Error) events.Payment {
 		if answer.Error.PaymentIntent != nil {
 			p = answer.Error.PaymentIntent.payment()
 		}
+		p.DoNotRetry = p.DoNotRetry || answer.Error.AdviceCode == adviceDoNotTryAgain
 		if answer.Error.Charge.id != "" {
 			p.ChargeID = answer.Error.Charge.id
 		}

@@ -79,6 +79,9 @@ func (c *call) attemptPayment(pi *paymentIntent, m *paymentMethod, in confirmati
 // settlePayment takes the money, or lets the issuer say no.
 func (c *call) settlePayment(pi *paymentIntent, m *paymentMethod) *apiError {
 	c.dropAction(pi)
+	if planned := m.declines.next(); planned != nil {
+		return c.declinePayment(pi, m, planned)
+	}
 	if m.rule.bank {
 		c.delayPayment(pi, m)
 		return nil
@@ -137,9 +140,9 @@ func (c *call) captureCharge(pi *paymentIntent, ch *charge, amount int64) {
 func (c *call) declinePayment(pi *paymentIntent, m *paymentMethod, d *decline) *apiError {
 	ch := c.newFailedCharge(pi, m, d)
 	pi.LatestCharge = nullable(ch.ID)
-	failure := c.failPayment(pi, m, &intentError{Charge: ch.ID, Code: d.code, DeclineCode: d.declineCode, Message: d.message, Param: d.param, Type: typeCard}, ch)
+	failure := c.failPayment(pi, m, &intentError{Charge: ch.ID, Code: d.code, DeclineCode: d.declineCode, AdviceCode: d.adviceCode, Message: d.message, Param: d.param, Type: typeCard}, ch)
 	return &apiError{
-		status: http.StatusPaymentRequired, Type: typeCard, Code: failure.Code, DeclineCode: failure.DeclineCode, Message: failure.Message,
+		status: http.StatusPaymentRequired, Type: typeCard, Code: failure.Code, DeclineCode: failure.DeclineCode, AdviceCode: failure.AdviceCode, Message: failure.Message,
 		Param: failure.Param, Charge: failure.Charge, PaymentIntent: pi, PaymentMethod: m,
 	}
 }

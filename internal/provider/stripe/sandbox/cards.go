@@ -23,6 +23,7 @@ const (
 // decline is why the issuer (or the card network's checks) says no.
 type decline struct {
 	code, declineCode, message, param string
+	adviceCode                        string // what the issuer advises: do_not_try_again, …
 }
 
 // cardRule is how one test card behaves: https://stripe.com/docs/testing.

@@ -70,6 +70,7 @@ func (ch *charge) hidden() any {
 }
 
 type chargeOutcome struct {
+	AdviceCode    string   `json:"advice_code,omitempty"`
 	NetworkStatus string   `json:"network_status"`
 	Reason        nullable `json:"reason"`
 	RiskLevel     string   `json:"risk_level"`
@@ -205,7 +206,7 @@ func (ch *charge) fail(d *decline) {
 	ch.PaymentMethodDetails.Card.AmountAuthorized = 0
 	ch.Outcome = chargeOutcome{
 		NetworkStatus: "declined_by_network", Reason: nullable(orDefault(d.declineCode, d.code)), RiskLevel: "normal", RiskScore: 30,
-		SellerMessage: "The bank did not return any further details with this decline.", Type: "issuer_declined",
+		SellerMessage: "The bank did not return any further details with this decline.", Type: "issuer_declined", AdviceCode: d.adviceCode,
 	}
 }
 

@@ -35,6 +35,7 @@ type apiError struct {
 	Type          string         `json:"type"`
 	Code          string         `json:"code,omitempty"`
 	DeclineCode   string         `json:"decline_code,omitempty"`
+	AdviceCode    string         `json:"advice_code,omitempty"`
 	Message       string         `json:"message"`
 	Param         string         `json:"param,omitempty"`
 	DocURL        string         `json:"doc_url,omitempty"`

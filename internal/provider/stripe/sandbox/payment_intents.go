@@ -95,6 +95,7 @@ type intentError struct {
 	Charge        string         `json:"charge,omitempty"`
 	Code          string         `json:"code"`
 	DeclineCode   string         `json:"decline_code,omitempty"`
+	AdviceCode    string         `json:"advice_code,omitempty"`
 	DocURL        string         `json:"doc_url"`
 	Message       string         `json:"message"`
 	Param         string         `json:"param,omitempty"`

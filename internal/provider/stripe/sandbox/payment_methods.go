@@ -20,14 +20,16 @@ type paymentMethod struct {
 	rule     cardRule
 	setUp    bool // 3-D Secure was passed for later off-session use
 	consumed bool // used once without a customer, or detached: it can't be used again
+	declines *plannedDecline
 }
 
 func (m *paymentMethod) hidden() any {
 	return &struct {
-		Rule     *cardRule `json:"rule"`
-		SetUp    *bool     `json:"set_up"`
-		Consumed *bool     `json:"consumed"`
-	}{&m.rule, &m.setUp, &m.consumed}
+		Rule     *cardRule        `json:"rule"`
+		SetUp    *bool            `json:"set_up"`
+		Consumed *bool            `json:"consumed"`
+		Declines **plannedDecline `json:"declines,omitempty"`
+	}{&m.rule, &m.setUp, &m.consumed, &m.declines}
 }
 
 type card struct {
