@@ -49,6 +49,7 @@ func (h Handlers) byType(c *Client) map[events.Type]func(context.Context, Event)
 			m[t] = func(ctx context.Context, e Event) error {
 				return f(ctx, ChargeEvent{
 					Event: e, Customer: c.ref(e), Charge: *e.Data.Charge, Refund: e.Data.Refund, Dispute: e.Data.Dispute,
+					FraudWarning: e.Data.FraudWarning,
 				})
 			}
 		}
@@ -93,6 +94,7 @@ func (h Handlers) byType(c *Client) map[events.Type]func(context.Context, Event)
 	charge(events.ChargeUpdated, h.ChargeUpdated)
 	charge(events.ChargeReviewRequested, h.ChargeReviewRequested)
 	charge(events.ChargeRetryRequested, h.ChargeRetryRequested)
+	charge(events.ChargeFraudWarned, h.ChargeFraudWarned)
 	if h.CommandRejected != nil {
 		m[events.CommandRejected] = func(ctx context.Context, e Event) error {
 			return h.CommandRejected(ctx, CommandEvent{Event: e, Customer: c.ref(e), Command: *e.Data.Command})

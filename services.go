@@ -227,6 +227,18 @@ type Resolution = events.Resolution
 // Dispute is one dispute of a charge.
 type Dispute = events.Dispute
 
+// DisputeFunds says where the disputed money is.
+type DisputeFunds = events.DisputeFunds
+
+// Where the disputed money is; it is "" while nothing was moved.
+const (
+	FundsWithdrawn  = events.FundsWithdrawn
+	FundsReinstated = events.FundsReinstated
+)
+
+// FraudWarning is an early warning of the card's issuer that a charge may be fraudulent.
+type FraudWarning = events.FraudWarning
+
 // ChargeCreate is a charge of a saved method while the buyer is away. With a ReturnURL a bank that asks for
 // authentication leads to Status "requires_action" and an Action.URL to send the buyer to; without one the charge fails.
 type ChargeCreate struct {

@@ -71,7 +71,8 @@ type Handlers struct {
 	ChargeDisputed         func(context.Context, ChargeEvent) error // Dispute is set
 	ChargeDisputeClosed    func(context.Context, ChargeEvent) error // Dispute is set
 	ChargeRefreshRequested func(context.Context, ChargeEvent) error
-	ChargeUpdated          func(context.Context, ChargeEvent) error // Refund is set: it is pending; or Charge.Retry moved
+	ChargeUpdated          func(context.Context, ChargeEvent) error // Refund is set: it is pending; or Dispute: its money was moved; or Charge.Retry moved
+	ChargeFraudWarned      func(context.Context, ChargeEvent) error // FraudWarning is set
 	ChargeReviewRequested  func(context.Context, ChargeEvent) error // a person must look: Charge.Review says why
 	ChargeRetryRequested   func(context.Context, ChargeEvent) error // the next attempt of a declined charge is made
 
@@ -134,6 +135,8 @@ type ChargeEvent struct {
 	Charge   Charge
 	Refund   *Refund  // in refund events, the refund it is about
 	Dispute  *Dispute // in dispute events, the dispute it is about
+
+	FraudWarning *FraudWarning // in ChargeFraudWarned, the warning it is about
 }
 
 // CommandEvent is the refusal of a queued command. Customer is whom the command named, if there is such a one.

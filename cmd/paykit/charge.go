@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"strconv"
 
@@ -215,8 +216,37 @@ func (a *app) charge(c *paykit.Charge) error {
 	if len(c.Refunds) > 0 {
 		refunded = money(c.AmountRefunded, c.Currency) + " in " + strconv.Itoa(len(c.Refunds)) + " refund(s)"
 	}
-	return a.fields(c,
+	pairs := []string{
 		"id", c.ID, "status", string(c.Status), "amount", money(c.Amount, c.Currency), "description", c.Description,
 		"customerId", c.CustomerID, "paymentMethodId", c.PaymentMethodID, "checkoutId", c.CheckoutID,
-		"failure", failure, "action", action, "refunded", refunded, "review", review, "resolution", resolution, "payment", c.ProviderPaymentID, "created", when(c.CreatedAt))
+		"failure", failure, "action", action, "refunded", refunded, "review", review, "resolution", resolution, "payment", c.ProviderPaymentID, "created", when(c.CreatedAt),
+	}
+	return a.fields(c, append(pairs, troubles(c)...)...)
+}
+
+// troubles are the lines of a charge's refunds that failed, disputes and fraud warnings.
+func troubles(c *paykit.Charge) (pairs []string) {
+	for _, r := range c.Refunds {
+		if r.Failure != nil {
+			pairs = append(pairs, "refund "+string(r.Status), money(r.Amount, c.Currency)+": "+r.Failure.Message+" ("+cmp.Or(r.Failure.DeclineCode, r.Failure.Code)+")")
+		}
+	}
+	for _, d := range c.Disputes {
+		line := money(d.Amount, c.Currency) + ", " + d.Status
+		if d.Reason != "" {
+			line += ", reason " + d.Reason
+		}
+		if d.Funds != "" {
+			line += ", funds " + string(d.Funds)
+		}
+		pairs = append(pairs, "dispute "+d.ProviderDisputeID, line)
+	}
+	for _, f := range c.FraudWarnings {
+		line := cmp.Or(f.Type, "fraud")
+		if f.Actionable {
+			line += ", a refund can still spare a dispute"
+		}
+		pairs = append(pairs, "fraud warning "+f.ProviderWarningID, line)
+	}
+	return pairs
 }

@@ -76,6 +76,7 @@ type Charge struct { //nolint:recvcheck // deciding works on copies, asking on t
 	Action                 *Action           `json:"action,omitempty"`
 	Refunds                []Refund          `json:"refunds"`
 	Disputes               []Dispute         `json:"disputes"`
+	FraudWarnings          []FraudWarning    `json:"fraudWarnings,omitempty"`
 	CommandDigest          string            `json:"commandDigest,omitempty"`
 	Review                 *Review           `json:"review,omitempty"`     // a person must look
 	Resolution             *Resolution       `json:"resolution,omitempty"` // what an operator decided
@@ -155,6 +156,8 @@ func DecideCharge(last *Event, in ChargeInput, c Cause) (*Event, error) {
 		return requestReview(last, in, c), nil
 	case ResolveCharge:
 		return resolveCharge(last, in, c)
+	case FraudWarningObserved:
+		return observeFraudWarning(last, in, c)
 	case CancelCharge:
 		if last == nil {
 			return nil, refuse(CodeChargeNotFound, "chargeId", "there is no such charge")
@@ -198,6 +201,7 @@ func copyCharge(last *Event) Charge {
 	s.Refunds = slices.Clone(s.Refunds)
 	s.Disputes = slices.Clone(s.Disputes)
 	s.Retry = s.Retry.clone()
+	s.FraudWarnings = slices.Clone(s.FraudWarnings)
 	return s
 }
 

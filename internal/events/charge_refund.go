@@ -43,6 +43,16 @@ type Refund struct {
 	ProviderRefundID string       `json:"providerRefundId,omitempty"`
 	Reason           string       `json:"reason,omitempty"`
 	CommandDigest    string       `json:"commandDigest,omitempty"`
+	Failure          *Failure     `json:"failure,omitempty"` // why it failed or was canceled
+}
+
+// Equal tells whether two refunds say the same.
+func (r Refund) Equal(other Refund) bool {
+	if (r.Failure == nil) != (other.Failure == nil) || r.Failure != nil && *r.Failure != *other.Failure {
+		return false
+	}
+	r.Failure, other.Failure = nil, nil
+	return r == other
 }
 
 // MaxRefunds is how many refunds a charge can have.
@@ -70,8 +80,10 @@ func (RefundCharge) chargeInput()        {}
 func (RefundObserved) chargeInput()      {}
 func (RefundTotalObserved) chargeInput() {}
 
-// Refundable is what is left of a charge: its amount without all refunds that have not failed or been canceled.
-func (s *Charge) Refundable() int64 { return s.Amount - s.refundsAlive() }
+// Refundable is what is left of a charge, never less than 0: its amount without all refunds that have not failed or been
+// canceled, and without what its buyer got back through disputes. While a dispute is open no refund is made, whatever
+// is left: see [Charge.DisputeOpen].
+func (s *Charge) Refundable() int64 { return max(0, s.Amount-s.refundsAlive()-s.disputesLost()) }
 
 func (s *Charge) refundsAlive() int64 {
 	var sum int64
@@ -109,9 +121,11 @@ func refundCharge(last *Event, in RefundCharge, c Cause) (*Event, error) {
 	switch {
 	case s.Status != ChargeStatusSucceeded:
 		return nil, refuse(CodeChargeNotRefundable, "chargeId", "the charge is %s; only a succeeded charge can be refunded", s.Status)
-	case s.disputeOpen():
+	case s.DisputeOpen():
+		return nil, refuse(CodeChargeNotRefundable, "chargeId", "%s", s.openDisputeText())
+	case left <= 0 && s.disputesLost() > 0:
 		return nil, refuse(CodeChargeNotRefundable, "chargeId",
-			"a dispute of the charge is open; the money is already held back, so a refund now could pay the buyer twice")
+			"nothing is left to refund: the buyer has got %d back through a dispute", s.disputesLost())
 	case left <= 0:
 		return nil, refuse(CodeChargeNotRefundable, "chargeId", "the charge is fully refunded")
 	case in.Amount > left:
@@ -155,6 +169,9 @@ func observeRefund(last *Event, in RefundObserved, c Cause) (*Event, error) {
 		r.ProviderRefundID = in.Report.ID
 	}
 	r.Status = status
+	if status.ended() {
+		r.Failure = in.Report.Failure
+	}
 	typ := ChargeUpdated
 	switch {
 	case status == RefundSucceeded:

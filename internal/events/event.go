@@ -48,6 +48,8 @@ type Data struct {
 	Changed []string `json:"changed,omitzero"`  // customer created, updated: which fields changed, never their values
 	Refund  *Refund  `json:"refund,omitempty"`  // refund events: the refund it is about
 	Dispute *Dispute `json:"dispute,omitempty"` // dispute events: the dispute it is about
+
+	FraudWarning *FraudWarning `json:"fraudWarning,omitempty"` // charge.fraud_warned: the warning it is about
 }
 
 // Base is what every snapshot begins with. CreatedAt and UpdatedAt are the times of the entity's first and last event.

@@ -104,6 +104,7 @@ func keepCharges(t *testing.T, keep func(*history)) {
 			refund(events.RefundSucceeded),
 			events.RefundTotalObserved{Total: 1000},
 			refund(events.RefundFailed), dispute("needs_response"), dispute("lost"),
+			events.FraudWarningObserved{Report: events.FraudWarningReport{ID: "issfr_1", Type: "unauthorized_use_of_card"}},
 		},
 		{back, declined("card_declined", "insufficient_funds")},
 		{back, events.CancelCharge{}, payment(events.PaymentCanceled)},

@@ -123,6 +123,7 @@ func TestChargeMatrix(t *testing.T) {
 		{"refunded total", events.RefundTotalObserved{Total: 900}, "- | - | - | - | - | - | - | refresh_requested"},
 		{"dispute", events.DisputeObserved{Report: events.DisputeReport{ID: "dp_1", Amount: 1900, Status: "needs_response"}}, "ErrNoCharge | ErrNoCharge | ErrNoCharge | ErrNoCharge | ErrNoCharge | ErrNoCharge | ErrNoCharge | disputed"},
 		{"dispute lost", events.DisputeObserved{Report: events.DisputeReport{ID: "dp_1", Amount: 1900, Status: "lost"}}, "ErrNoCharge | ErrNoCharge | ErrNoCharge | ErrNoCharge | ErrNoCharge | ErrNoCharge | ErrNoCharge | dispute_closed"},
+		{"fraud warning", events.FraudWarningObserved{Report: events.FraudWarningReport{ID: "issfr_1", Actionable: true}}, "ErrNoCharge | ErrNoCharge | ErrNoCharge | ErrNoCharge | ErrNoCharge | ErrNoCharge | ErrNoCharge | fraud_warned"},
 	}
 	matrix(t, columns, rows, events.DecideCharge, func(e *events.Event) string { return string(e.Data.Charge.Status) })
 }

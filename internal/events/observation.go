@@ -141,6 +141,7 @@ type RefundReport struct {
 	Currency          string
 	Status            RefundStatus
 	Reason            string
+	Failure           *Failure // why it failed or was canceled, if the provider says
 }
 
 // DisputeReport is one dispute as its provider shows it.
@@ -152,4 +153,14 @@ type DisputeReport struct {
 	Currency          string
 	Status            string // the provider's word
 	Reason            string
+	Funds             DisputeFunds // "" if the report does not say
+}
+
+// FraudWarningReport is an issuer's early warning of fraud as its provider shows it.
+type FraudWarningReport struct {
+	ID                string
+	ProviderPaymentID string
+	ProviderChargeID  string
+	Type              string // the provider's word
+	Actionable        bool
 }

@@ -330,6 +330,7 @@ func decisions(last *events.Event) []decider {
 			refundReport("r", "re_1", 1, events.RefundSucceeded),
 			events.RefundTotalObserved{Total: 1},
 			events.DisputeObserved{Report: events.DisputeReport{ID: "dp_1", Status: "needs_response"}},
+			events.FraudWarningObserved{Report: events.FraudWarningReport{ID: "issfr_1"}},
 		} {
 			list = append(list, func(e *events.Event, c events.Cause) (*events.Event, error) { return events.DecideCharge(e, in, c) })
 		}

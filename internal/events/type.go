@@ -74,6 +74,7 @@ const (
 	ChargeUpdated          Type = "charge.updated"
 	ChargeReviewRequested  Type = "charge.review_requested"
 	ChargeRetryRequested   Type = "charge.retry_requested"
+	ChargeFraudWarned      Type = "charge.fraud_warned"
 
 	CommandRejected Type = "command.rejected"
 )
@@ -90,7 +91,7 @@ func Types() []Type {
 		PaymentMethodDetachRequested, PaymentMethodDetached,
 		ChargeRequested, ChargeProcessing, ChargeRequiresAction, ChargeInDoubt, ChargeSucceeded, ChargeFailed,
 		ChargeCancelRequested, ChargeCanceled, ChargeRefundRequested, ChargeRefunded, ChargeRefundFailed,
-		ChargeDisputed, ChargeDisputeClosed, ChargeRefreshRequested, ChargeUpdated, ChargeReviewRequested, ChargeRetryRequested,
+		ChargeDisputed, ChargeDisputeClosed, ChargeRefreshRequested, ChargeUpdated, ChargeReviewRequested, ChargeRetryRequested, ChargeFraudWarned,
 		CommandRejected,
 	}
 }
@@ -151,7 +152,7 @@ func (t Type) Known() bool {
 		PaymentMethodDetachRequested, PaymentMethodDetached,
 		ChargeRequested, ChargeProcessing, ChargeRequiresAction, ChargeInDoubt, ChargeSucceeded, ChargeFailed,
 		ChargeCancelRequested, ChargeCanceled, ChargeRefundRequested, ChargeRefunded, ChargeRefundFailed,
-		ChargeDisputed, ChargeDisputeClosed, ChargeRefreshRequested, ChargeUpdated, ChargeReviewRequested, ChargeRetryRequested,
+		ChargeDisputed, ChargeDisputeClosed, ChargeRefreshRequested, ChargeUpdated, ChargeReviewRequested, ChargeRetryRequested, ChargeFraudWarned,
 		CommandRejected:
 		return true
 	}

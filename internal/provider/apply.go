@@ -14,7 +14,7 @@ import (
 	"github.com/paykit-go/paykit/internal/events/eventlog"
 )
 
-// ErrOwnerUnknown is returned by [Applier.Observe] for a refund, a dispute or a method whose charge or customer is not
+// ErrOwnerUnknown is returned by [Applier.Observe] for a refund, a dispute, a fraud warning or a method whose charge or customer is not
 // known yet. The report may have overtaken what makes it known: try it again later, and in the end let it go.
 var ErrOwnerUnknown = errors.New("the owner is not known yet")
 
@@ -103,6 +103,8 @@ func (a *Applier) Observe(ctx context.Context, providerID string, o Observation,
 		return a.refundTotal(ctx, at, o)
 	case DisputeSeen:
 		return a.dispute(ctx, at, o.DisputeReport)
+	case FraudWarningSeen:
+		return a.fraudWarning(ctx, at, o.FraudWarningReport)
 	case SessionSeen:
 		return a.session(ctx, at, o.Session)
 	case SetupSeen:

@@ -238,3 +238,11 @@ func (a *Applier) dispute(ctx context.Context, at sighting, d events.DisputeRepo
 	}
 	return a.hang(ctx, at, charge, events.DisputeObserved{Report: d})
 }
+
+func (a *Applier) fraudWarning(ctx context.Context, at sighting, f events.FraudWarningReport) (Applied, error) {
+	charge, err := a.knownCharge(ctx, at, events.Owner{}, f.ProviderPaymentID, f.ProviderChargeID)
+	if err != nil {
+		return Applied{}, err
+	}
+	return a.hang(ctx, at, charge, events.FraudWarningObserved{Report: f})
+}

@@ -41,6 +41,8 @@ func partsOf(o Observation) parts {
 		return parts{owner: o.Owner, objects: []string{o.ProviderPaymentID, o.ProviderChargeID}}
 	case DisputeSeen:
 		return parts{objects: []string{o.ProviderPaymentID, o.ProviderChargeID}}
+	case FraudWarningSeen:
+		return parts{objects: []string{o.ProviderPaymentID, o.ProviderChargeID}}
 	case SessionSeen:
 		return parts{owner: o.Owner, customer: o.ProviderCustomerID}
 	case SetupSeen:

@@ -82,7 +82,7 @@ func disputeRows() []row {
 					b.event("charge.dispute.updated", b.dispute("under_review")),
 				}
 			},
-			[]events.Type{events.ChargeSucceeded, events.ChargeDisputed, events.ChargeDisputed, events.ChargeDisputeClosed},
+			[]events.Type{events.ChargeSucceeded, events.ChargeDisputed, events.ChargeUpdated, events.ChargeDisputed, events.ChargeDisputeClosed},
 			func(t *testing.T, b *buyer) {
 				t.Helper()
 				c := b.in.chargeState(b.chargeID)

@@ -197,6 +197,9 @@ type RefundTotalSeen struct {
 // DisputeSeen is a report about a dispute.
 type DisputeSeen struct{ events.DisputeReport }
 
+// FraudWarningSeen is a report about an early fraud warning.
+type FraudWarningSeen struct{ events.FraudWarningReport }
+
 // CustomerSeen says that a customer was made for us, or deleted.
 type CustomerSeen struct {
 	Owner   events.Owner
@@ -204,11 +207,12 @@ type CustomerSeen struct {
 	Deleted bool
 }
 
-func (PaymentSeen) observation()     {}
-func (SessionSeen) observation()     {}
-func (SetupSeen) observation()       {}
-func (MethodSeen) observation()      {}
-func (RefundSeen) observation()      {}
-func (RefundTotalSeen) observation() {}
-func (DisputeSeen) observation()     {}
-func (CustomerSeen) observation()    {}
+func (PaymentSeen) observation()      {}
+func (SessionSeen) observation()      {}
+func (SetupSeen) observation()        {}
+func (MethodSeen) observation()       {}
+func (RefundSeen) observation()       {}
+func (RefundTotalSeen) observation()  {}
+func (DisputeSeen) observation()      {}
+func (FraudWarningSeen) observation() {}
+func (CustomerSeen) observation()     {}

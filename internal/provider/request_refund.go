@@ -2,6 +2,7 @@ package provider
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/paykit-go/paykit/internal/events"
@@ -46,7 +47,8 @@ func (w *Worker) refundRequested(ctx context.Context, r request) error {
 	}
 	if refused(err) {
 		w.logRefusal(r, err)
-		report, err = events.RefundReport{Amount: refund.Amount, Status: events.RefundFailed}, nil
+		failure := refundRefusal(err)
+		report, err = events.RefundReport{Amount: refund.Amount, Status: events.RefundFailed, Failure: &failure}, nil
 	}
 	if err != nil {
 		// An unanswered call appends nothing: it is repeated with its key, also with a spent one. A call that the provider
@@ -58,6 +60,19 @@ func (w *Worker) refundRequested(ctx context.Context, r request) error {
 	}
 	_, _, err = w.updateCharge(ctx, r, c.ID, events.RefundObserved{RefundID: refund.ID, Report: report})
 	return err
+}
+
+// refundRefusal says why the provider refused a refund. What it found there has been taken in by then: a refund made in its
+// dashboard, say, that leaves less than was asked for.
+func refundRefusal(err error) events.Failure {
+	why := ""
+	if e, ok := errors.AsType[*Error](err); ok {
+		why = e.Code
+		if why == "" && e.Param == "amount" {
+			why = events.RefundTooLarge
+		}
+	}
+	return events.NewRefundFailure(events.FailureProviderRejected, why)
 }
 
 // withoutPayment is the provider's charge, for a charge that has no payment.

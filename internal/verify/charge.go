@@ -89,6 +89,7 @@ func (s *step) charge(c *events.Charge) {
 	s.resolution(c)
 	s.report.books.charge(s.entry.Sequence, c)
 	s.retry(c)
+	s.warnings(c)
 	s.words("description", c.Description)
 	s.address("returnURL", c.ReturnURL)
 	s.metadata(c.Metadata)
@@ -102,6 +103,7 @@ type part struct {
 	status uint64
 	made   uint64 // the provider's id of it
 	digest uint64 // of its command
+	funds  int    // of a dispute: how far its money was moved
 }
 
 func refundRank(status events.RefundStatus) int {
@@ -179,7 +181,7 @@ func (s *step) refundNamed(c *events.Charge) {
 		return
 	}
 	r := c.Refund(named.ID)
-	if r == nil || *r != *named {
+	if r == nil || !r.Equal(*named) {
 		s.problem("%s names the refund %s, which is not so in the charge", s.ev.Type, named.ID)
 		return
 	}
@@ -204,6 +206,9 @@ func (s *step) refund(c *events.Charge, r events.Refund) {
 	}
 	if r.Amount <= 0 {
 		s.problem("refund %s: amount is %d", r.ID, r.Amount)
+	}
+	if r.Failure != nil && is.rank < refundRank(events.RefundFailed) {
+		s.problem("refund %s: %s, with a failure", r.ID, r.Status)
 	}
 	if find(s.is.refunds, is.id) != nil {
 		s.problem("refund %s is there twice", r.ID)
@@ -233,55 +238,5 @@ func (s *step) refund(c *events.Charge, r events.Refund) {
 	}
 	if is.digest != was.digest {
 		s.problem("refund %s: commandDigest changed since sequence %d", r.ID, s.was.sequence)
-	}
-}
-
-// disputeRank orders what the provider says of a dispute: an inquiry may become a chargeback, and never the other way.
-// A word that is not known counts as an open chargeback.
-// Source: https://docs.stripe.com/disputes/how-disputes-work
-func disputeRank(status string) int {
-	switch status {
-	case "warning_needs_response":
-		return 1
-	case "warning_under_review":
-		return 2
-	case "warning_closed":
-		return 3
-	case "under_review":
-		return 5
-	case "won", "lost":
-		return 6
-	}
-	return 4
-}
-
-// disputes checks that disputes only go on.
-func (s *step) disputes(c *events.Charge) {
-	if len(c.Disputes) > 0 && c.Status != events.ChargeStatusSucceeded {
-		s.problem("disputes on a charge that is %s", c.Status)
-	}
-	for _, d := range c.Disputes {
-		is := part{id: maphash.String(seed, d.ProviderDisputeID), amount: d.Amount, rank: disputeRank(d.Status), status: maphash.String(seed, d.Status)}
-		if find(s.is.disputes, is.id) != nil {
-			s.problem("dispute %s is there twice", d.ProviderDisputeID)
-		}
-		s.is.disputes = append(s.is.disputes, is)
-		if s.was == nil {
-			continue
-		}
-		was := find(s.was.disputes, is.id)
-		if was != nil && (is.rank < was.rank || is.rank == was.rank && is.status != was.status && d.Closed()) {
-			s.problem("dispute %s: status went back to %s since sequence %d", d.ProviderDisputeID, d.Status, s.was.sequence)
-		}
-	}
-	if s.was != nil {
-		for _, before := range s.was.disputes {
-			if find(s.is.disputes, before.id) == nil {
-				s.problem("a dispute of %d vanished since sequence %d", before.amount, s.was.sequence)
-			}
-		}
-	}
-	if named := s.ev.Type == events.ChargeDisputed || s.ev.Type == events.ChargeDisputeClosed; named && s.ev.Data.Dispute == nil {
-		s.problem("%s names no dispute", s.ev.Type)
 	}
 }

@@ -248,7 +248,7 @@ func refunds() []row {
 			})
 		}, []string{"refunds on a charge that is requested", "disputes on a charge that is requested"}},
 		{"dispute opened again", disputed("under_review"), []string{"status went back to under_review"}},
-		{"dispute lost after all", disputed("lost"), []string{"status went back to lost"}},
+		{"dispute lost after all", disputed("lost"), []string{"status went back to lost", "charge.disputed of a dispute that is lost"}},
 		{"dispute vanished", func(s *story) {
 			s.paid()
 			s.charge(s.dispute("under_review"))
@@ -261,6 +261,70 @@ func refunds() []row {
 				e.Data.Charge.Disputes = append(e.Data.Charge.Disputes, e.Data.Charge.Disputes[0])
 			})
 		}, []string{"is there twice"}},
+		{"refund with a failure that came through", refund(func(r *events.Refund) { r.Failure = &events.Failure{Code: "declined"} }), []string{"succeeded, with a failure"}},
+	}
+}
+
+func disputes() []row {
+	// after plants an event behind a charge with a dispute whose money was withdrawn, and a warning that can't be acted on.
+	after := func(typ events.Type, change func(*events.Event)) func(*story) {
+		return func(s *story) {
+			s.paid()
+			s.charge(s.funds("under_review", events.FundsWithdrawn), s.warning(false))
+			s.plant(s.chargeID(), typ, change)
+		}
+	}
+	named := func(change func(*events.Dispute)) func(*events.Event) {
+		return func(e *events.Event) {
+			d := e.Data.Charge.Disputes[0]
+			change(&d)
+			e.Data.Dispute = &d
+		}
+	}
+	warned := func(change func(*events.FraudWarning)) func(*events.Event) {
+		return func(e *events.Event) {
+			f := e.Data.Charge.FraudWarnings[0]
+			change(&f)
+			e.Data.FraudWarning = &f
+		}
+	}
+	refund := func(e *events.Event) {
+		r := events.Refund{ID: events.RefundID(e.Subject, "2"), Amount: 900, Status: events.RefundRequested, CommandDigest: "sha256:ee"}
+		e.Data.Charge.Refunds, e.Data.Refund = append(e.Data.Charge.Refunds, r), &r
+	}
+	return []row{
+		{"funds went back", after(events.ChargeUpdated, func(e *events.Event) { e.Data.Charge.Disputes[0].Funds = "" }), []string{`funds went back to ""`}},
+		{"funds that are none", after(events.ChargeUpdated, func(e *events.Event) { e.Data.Charge.Disputes[0].Funds = "spent" }), []string{`no funds "spent"`, "funds went back"}},
+		{"disputed again", after(events.ChargeDisputed, named(func(*events.Dispute) {})), []string{"charge.disputed again"}},
+		{"money moved again", after(events.ChargeUpdated, named(func(*events.Dispute) {})), []string{"charge.updated again"}},
+		{"disputed, another", after(events.ChargeDisputed, named(func(d *events.Dispute) { d.Amount++ })), []string{"which is not so in the charge"}},
+		{"closed and open", after(events.ChargeDisputeClosed, func(e *events.Event) {
+			e.Data.Charge.Disputes[0].Amount--
+			e.Data.Dispute = &e.Data.Charge.Disputes[0]
+		}), []string{"charge.dispute_closed of a dispute that is under_review"}},
+		{"refund while disputed", after(events.ChargeRefundRequested, refund), []string{"a refund was asked for while the dispute"}},
+		{"refund of what a dispute took", func(s *story) {
+			s.paid()
+			s.charge(s.dispute("lost"))
+			s.plant(s.chargeID(), events.ChargeRefundRequested, refund)
+		}, []string{"refunds of 900 and lost disputes of 4900 on a charge of 4900"}},
+		{"warning vanished", after(events.ChargeUpdated, func(e *events.Event) { e.Data.Charge.FraudWarnings = nil }), []string{"a fraud warning vanished"}},
+		{"warning twice", after(events.ChargeUpdated, func(e *events.Event) {
+			e.Data.Charge.FraudWarnings = append(e.Data.Charge.FraudWarnings, e.Data.Charge.FraudWarnings[0])
+		}), []string{"is there twice"}},
+		{"warned again", after(events.ChargeFraudWarned, warned(func(*events.FraudWarning) {})), []string{"charge.fraud_warned again"}},
+		{"warned, another", after(events.ChargeFraudWarned, warned(func(f *events.FraudWarning) { f.Type = "else" })), []string{"names the fraud warning"}},
+		{"warned, but which", after(events.ChargeFraudWarned, func(*events.Event) {}), []string{"names no fraud warning"}},
+		{"actionable again", after(events.ChargeFraudWarned, func(e *events.Event) {
+			e.Data.Charge.FraudWarnings[0].Actionable = true
+			e.Data.FraudWarning = &e.Data.Charge.FraudWarnings[0]
+		}), []string{"actionable again"}},
+		{"warned before the money", func(s *story) {
+			s.charge(s.create())
+			s.plant(s.chargeID(), events.ChargeUpdated, func(e *events.Event) {
+				e.Data.Charge.FraudWarnings = []events.FraudWarning{{ProviderWarningID: "issfr_early"}}
+			})
+		}, []string{"fraud warnings on a charge that is requested"}},
 	}
 }
 

@@ -231,6 +231,7 @@ type entity struct {
 	refunds  []part
 	disputes []part
 	retry    *rungs
+	warnings []part
 	payment  uint64 // the claim on the provider's payment
 	review   uint64 // that stands; 0 = none
 	reason   string // of the review

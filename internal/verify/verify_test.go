@@ -117,7 +117,7 @@ func (s *story) plantAt(id string, typ events.Type, change func(*events.Event), 
 	}
 	s.now = s.now.Add(time.Second)
 	e.Type, e.Time, e.EntityVersion, e.PreviousDigest = typ, s.now, e.EntityVersion+1, e.Digest()
-	e.Data.Refund, e.Data.Dispute, e.Data.Changed = nil, nil, nil
+	e.Data.Refund, e.Data.Dispute, e.Data.FraudWarning, e.Data.Changed = nil, nil, nil, nil
 	base(e).UpdatedAt = s.now
 	change(e)
 	if raw, err = e.Encode(); err != nil {
@@ -191,6 +191,16 @@ func (s *story) dispute(status string) events.DisputeObserved {
 	return events.DisputeObserved{Report: events.DisputeReport{ID: "dp_" + s.name, Status: status, Amount: 4900}}
 }
 
+func (s *story) funds(status string, funds events.DisputeFunds) events.DisputeObserved {
+	in := s.dispute(status)
+	in.Report.Funds = funds
+	return in
+}
+
+func (s *story) warning(actionable bool) events.FraudWarningObserved {
+	return events.FraudWarningObserved{Report: events.FraudWarningReport{ID: "issfr_" + s.name, Type: "misc", Actionable: actionable}}
+}
+
 func (s *story) customer() {
 	s.t.Helper()
 	s.keep(events.DecideCustomer(s.last[s.customerID()], events.SyncCustomer{ReferenceID: s.name, Revision: 1, Changed: []string{"email"}}, s.cause()))
@@ -259,7 +269,8 @@ func (s *story) good() {
 		events.RefundObserved{ // by the provider, more than there was
 			RefundID: events.ReportedRefundID(provider, "re_2"+s.name), Report: events.RefundReport{ID: "re_2" + s.name, Status: events.RefundSucceeded, Amount: 6000},
 		},
-		s.dispute("warning_needs_response"), s.dispute("warning_closed"), s.dispute("needs_response"), s.dispute("under_review"), s.dispute("won"))
+		s.dispute("warning_needs_response"), s.dispute("warning_closed"), s.dispute("needs_response"), s.dispute("under_review"),
+		s.funds("under_review", events.FundsWithdrawn), s.dispute("won"), s.funds("won", events.FundsReinstated), s.warning(true), s.warning(false))
 	late := s.payment(events.PaymentSucceeded) // the payment that the charge gave up: now it is a charge of its own
 	late.ID = events.ReportedChargeID(provider, late.Payment.ID, "")
 	s.keep(events.DecideCharge(nil, late, s.cause()))
@@ -297,7 +308,7 @@ func TestPlanted(t *testing.T) {
 	t.Parallel()
 	l := eventlogtest.Provisioned(t)
 	stories := map[string]*story{}
-	rows := slices.Concat(envelopes(), charges(), refunds(), reviews(), others(), ladders())
+	rows := slices.Concat(envelopes(), charges(), refunds(), disputes(), reviews(), others(), ladders())
 	for _, row := range rows {
 		if stories[row.name] != nil {
 			t.Fatalf("two rows %q", row.name)

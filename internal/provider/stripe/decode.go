@@ -33,7 +33,10 @@ const (
 	typeSessionAsyncSucceeded = "checkout.session.async_payment_succeeded"
 	typeSessionAsyncFailed    = "checkout.session.async_payment_failed"
 	typeSetupSucceeded        = "setup_intent.succeeded"
+	typeFundsWithdrawn        = "charge.dispute.funds_withdrawn"
+	typeFundsReinstated       = "charge.dispute.funds_reinstated"
 	prefixDispute             = "charge.dispute."
+	prefixFraudWarning        = "radar.early_fraud_warning."
 	prefixRefund              = "refund."
 )
 
@@ -162,9 +165,24 @@ func observe(d provider.Delivery, data eventData) ([]provider.Observation, error
 		return []provider.Observation{provider.RefundSeen{RefundReport: r.report()}}, err
 	case strings.HasPrefix(d.Type, prefixDispute):
 		one, err := object[dispute](data)
-		return []provider.Observation{provider.DisputeSeen{DisputeReport: one.report()}}, err
+		return observeDispute(d.Type, one), err
+	case strings.HasPrefix(d.Type, prefixFraudWarning):
+		one, err := object[fraudWarning](data)
+		return []provider.Observation{provider.FraudWarningSeen{FraudWarningReport: one.report()}}, err
 	}
 	return nil, nil
+}
+
+// observeDispute takes from the delivery's type where the money is, should its object not show that yet.
+func observeDispute(typ string, d dispute) []provider.Observation {
+	seen := d.report()
+	switch {
+	case typ == typeFundsReinstated:
+		seen.Funds = events.FundsReinstated
+	case typ == typeFundsWithdrawn && seen.Funds == "":
+		seen.Funds = events.FundsWithdrawn
+	}
+	return []provider.Observation{provider.DisputeSeen{DisputeReport: seen}}
 }
 
 // object reads the delivery's object, which must have an id.

@@ -72,6 +72,18 @@ func seenDispute(status string) provider.DisputeSeen {
 	}}
 }
 
+func seenFunds(status string, funds events.DisputeFunds) provider.DisputeSeen {
+	seen := seenDispute(status)
+	seen.Funds = funds
+	return seen
+}
+
+func seenWarning(actionable bool, payment string) provider.FraudWarningSeen {
+	return provider.FraudWarningSeen{FraudWarningReport: events.FraudWarningReport{
+		ID: "issfr_1", ProviderPaymentID: payment, ProviderChargeID: "ch_1", Type: "unauthorized_use_of_card", Actionable: actionable,
+	}}
+}
+
 func failure(code, declineCode string) *events.Failure {
 	f := events.NewFailure(code, declineCode)
 	return &f
@@ -125,7 +137,19 @@ func TestDecode(t *testing.T) {
 		{"refund.created", "", []provider.Observation{seenRefund(func(r *events.RefundReport) { r.Status = events.RefundPending })}},
 		{"refund.failed", "", []provider.Observation{seenRefund(func(r *events.RefundReport) { r.Status = events.RefundFailed })}},
 		{"charge.dispute.created", "", []provider.Observation{seenDispute("needs_response")}},
+		{"refund.failed.reason", "", []provider.Observation{seenRefund(func(r *events.RefundReport) {
+			failure := events.NewRefundFailure("expired_or_canceled_card", "")
+			r.Status, r.Failure = events.RefundFailed, &failure
+		})}},
 		{"charge.dispute.closed", "", []provider.Observation{seenDispute("won")}},
+		{"charge.dispute.created.withdrawn", "", []provider.Observation{seenFunds("needs_response", events.FundsWithdrawn)}},
+		{"charge.dispute.closed.reinstated", "", []provider.Observation{seenFunds("won", events.FundsReinstated)}},
+		{"charge.dispute.funds_withdrawn", "", []provider.Observation{seenFunds("needs_response", events.FundsWithdrawn)}},
+		{"charge.dispute.funds_withdrawn.2020-08-27", "", []provider.Observation{seenFunds("needs_response", events.FundsWithdrawn)}},
+		{"charge.dispute.funds_reinstated", "", []provider.Observation{seenFunds("won", events.FundsReinstated)}},
+		{"radar.early_fraud_warning.created", "", []provider.Observation{seenWarning(true, "pi_1")}},
+		{"radar.early_fraud_warning.created.chargeonly", "", []provider.Observation{seenWarning(true, "")}},
+		{"radar.early_fraud_warning.updated.expanded", "", []provider.Observation{seenWarning(false, "pi_1")}},
 		{"checkout.session.completed", "cus_1", []provider.Observation{seenSession(same)}},
 		{"checkout.session.completed.unpaid", "cus_1", []provider.Observation{seenSession(func(s *events.Session) { s.Paid = false })}},
 		{"checkout.session.completed.2020-08-27", "cus_1", []provider.Observation{seenSession(same)}},
@@ -263,7 +287,7 @@ func TestDecodeRefuses(t *testing.T) {
 func TestDecodeMeansNothing(t *testing.T) {
 	// Whatever the object of an unknown type is, it is not looked at.
 	for _, object := range []string{`null`, `7`, `[]`, `{"id":7,"customer":{}}`} {
-		d, err := decode([]byte(`{"id":"evt_1","type":"radar.early_fraud_warning.created","data":{"object":` + object + `}}`))
+		d, err := decode([]byte(`{"id":"evt_1","type":"invoice.paid","data":{"object":` + object + `}}`))
 		if err != nil || len(d.Observations) != 0 || d.ID != "evt_1" {
 			t.Errorf("%s: %+v, %v", object, d, err)
 		}

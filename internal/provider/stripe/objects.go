@@ -232,14 +232,20 @@ type stripeRefund struct {
 	Reason        string            `json:"reason"`
 	Charge        ref               `json:"charge"`
 	PaymentIntent ref               `json:"payment_intent"`
+	FailureReason string            `json:"failure_reason"`
 	Metadata      map[string]string `json:"metadata"`
 }
 
 func (r stripeRefund) report() events.RefundReport {
-	return events.RefundReport{
+	out := events.RefundReport{
 		Owner: events.OwnerOf(r.Metadata), ID: r.ID, ProviderPaymentID: r.PaymentIntent.id, ProviderChargeID: r.Charge.id,
 		Amount: r.Amount, Currency: r.Currency, Status: refundStatus(r.Status), Reason: word(r.Reason),
 	}
+	if code := word(r.FailureReason); code != "" {
+		f := events.NewRefundFailure(code, "")
+		out.Failure = &f
+	}
+	return out
 }
 
 func refundStatus(s string) events.RefundStatus {
@@ -262,13 +268,51 @@ type dispute struct {
 	Reason        string `json:"reason"`
 	Charge        ref    `json:"charge"`
 	PaymentIntent ref    `json:"payment_intent"`
+
+	BalanceTransactions json.RawMessage `json:"balance_transactions"`
 }
 
 func (d dispute) report() events.DisputeReport {
 	return events.DisputeReport{
 		ID: d.ID, ProviderPaymentID: d.PaymentIntent.id, ProviderChargeID: d.Charge.id,
-		Amount: d.Amount, Currency: d.Currency, Status: word(d.Status), Reason: word(d.Reason),
+		Amount: d.Amount, Currency: d.Currency, Status: word(d.Status), Reason: word(d.Reason), Funds: d.funds(),
 	}
+}
+
+// funds reads where the money is from the balance's entries: the first takes it, another gives it back. There are none
+// while nothing was moved. Source: https://docs.stripe.com/api/disputes/object#dispute_object-balance_transactions
+func (d dispute) funds() events.DisputeFunds {
+	var funds events.DisputeFunds
+	for _, tx := range lenient[[]struct {
+		Amount int64 `json:"amount"`
+	}](d.BalanceTransactions) {
+		switch {
+		case tx.Amount > 0:
+			return events.FundsReinstated
+		case tx.Amount < 0:
+			funds = events.FundsWithdrawn
+		}
+	}
+	return funds
+}
+
+// fraudWarning is an issuer's early warning. It has neither metadata nor a customer.
+type fraudWarning struct {
+	ID            string `json:"id"`
+	Actionable    bool   `json:"actionable"`
+	FraudType     string `json:"fraud_type"`
+	Charge        ref    `json:"charge"`
+	PaymentIntent ref    `json:"payment_intent"`
+}
+
+func (f fraudWarning) report() events.FraudWarningReport {
+	out := events.FraudWarningReport{
+		ID: f.ID, ProviderPaymentID: f.PaymentIntent.id, ProviderChargeID: f.Charge.id, Type: word(f.FraudType), Actionable: f.Actionable,
+	}
+	if charge, ok := expanded[stripeCharge](f.Charge); ok && out.ProviderPaymentID == "" {
+		out.ProviderPaymentID = charge.PaymentIntent.id
+	}
+	return out
 }
 
 type checkoutSession struct {

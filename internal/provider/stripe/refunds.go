@@ -66,7 +66,7 @@ func (c *Client) RefundsOf(ctx context.Context, paymentID, chargeID string) ([]e
 func refundOf(r *stripego.Refund) events.RefundReport {
 	one := stripeRefund{
 		ID: r.ID, Amount: r.Amount, Currency: string(r.Currency), Status: string(r.Status), Reason: string(r.Reason),
-		Metadata: r.Metadata,
+		FailureReason: string(r.FailureReason), Metadata: r.Metadata,
 	}
 	if r.Charge != nil {
 		one.Charge.id = r.Charge.ID
