@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -29,6 +31,7 @@ func TestScripts(t *testing.T) {
 		Setup: setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"await": await, "publish": publish, "readme": readme, "retry": retry,
+			"undelivered_refund": undeliveredRefund,
 		},
 	})
 }
@@ -100,6 +103,34 @@ func publish(ts *testscript.TestScript, _ bool, args []string) {
 	defer nc.Close()
 	_, err = nc.Request(args[0], []byte(ts.ReadFile(args[1])), 5*time.Second)
 	ts.Check(err)
+}
+
+// undeliveredRefund refunds a part of the sandbox's first payment while nothing is delivered any more.
+func undeliveredRefund(ts *testscript.TestScript, _ bool, _ []string) {
+	base := ts.Getenv("PAYKIT_SANDBOX_URL")
+	call := func(method, path, kind, body string) []byte {
+		req, err := http.NewRequestWithContext(context.Background(), method, base+path, strings.NewReader(body))
+		ts.Check(err)
+		req.Header.Set("Content-Type", kind)
+		req.Header.Set("Authorization", "Bearer sk_test_script")
+		res, err := http.DefaultClient.Do(req)
+		ts.Check(err)
+		defer func() { _ = res.Body.Close() }()
+		text, err := io.ReadAll(res.Body)
+		ts.Check(err)
+		if res.StatusCode != http.StatusOK {
+			ts.Fatalf("%s: %d %s", path, res.StatusCode, text)
+		}
+		return text
+	}
+	var ledger struct {
+		Payments []struct {
+			ID string `json:"id"`
+		} `json:"payments"`
+	}
+	ts.Check(json.Unmarshal(call(http.MethodGet, "/_sandbox/ledger", "", ""), &ledger))
+	call(http.MethodPost, "/_sandbox/webhooks", "application/json", `{"drop":true}`)
+	call(http.MethodPost, "/v1/refunds", "application/x-www-form-urlencoded", "amount=100&payment_intent="+ledger.Payments[0].ID)
 }
 
 // step is one command of the README's loop and what it says that it prints.

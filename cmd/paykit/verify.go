@@ -14,12 +14,18 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
 
+	"github.com/paykit-go/paykit/internal/daemon"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
 	"github.com/paykit-go/paykit/internal/projections"
+	"github.com/paykit-go/paykit/internal/reconcile"
 	"github.com/paykit-go/paykit/internal/verify"
 )
 
 type verifyCmd struct {
+	daemon.StripeAPI
+
+	Provider bool `help:"Also compare the log with Stripe's payments, refunds and disputes; needs STRIPE_API_KEY."`
+
 	Views bool          `default:"true" negatable:"" help:"Also compare the running projector's views with a rebuild to the same event."`
 	Wait  time.Duration `default:"30s" help:"How long the projector may take to have the log's last event, and to answer."`
 }
@@ -29,6 +35,7 @@ func (verifyCmd) Help() string {
 allow, and that no money is there twice. Changes nothing; fit for a cron job: the exit status is 1 if anything is wrong.
 
   paykit verify
+  paykit verify --provider
   paykit verify --no-views -o json | jq .problems`
 }
 
@@ -38,7 +45,8 @@ var errProblems = errors.New("problems were found")
 // verdict is what "verify" answers.
 type verdict struct {
 	*verify.Report
-	Views *projections.Result `json:"views,omitempty"` // that the running projector has; nil = not asked, or no answer
+	Views    *projections.Result `json:"views,omitempty"`    // that the running projector has; nil = not asked, or no answer
+	Provider *reconcile.Report   `json:"provider,omitempty"` // what the comparison with the provider found; nil = not asked
 }
 
 func (c verifyCmd) Run(a *app) error {
@@ -58,6 +66,11 @@ func (c verifyCmd) Run(a *app) error {
 	v := verdict{Report: report}
 	if c.Views {
 		if v.Views, err = c.compare(a.ctx, log, report); err != nil {
+			return err
+		}
+	}
+	if c.Provider {
+		if v.Provider, err = c.provider(a.ctx, a, log, report); err != nil {
 			return err
 		}
 	}
@@ -161,6 +174,14 @@ func (a *app) verdict(v verdict) error {
 		pairs = append(pairs, "views", v.Views.Digest+" at sequence "+strconv.FormatUint(v.Views.Sequence, 10))
 		for _, view := range slices.Sorted(maps.Keys(v.Views.Rows)) {
 			pairs = append(pairs, view, strconv.FormatUint(v.Views.Rows[view], 10))
+		}
+	}
+	if p := v.Provider; p != nil {
+		pairs = append(pairs, "at the provider", fmt.Sprintf("%d payments, %d refunds, %d disputes compared",
+			p.Compared.Payments, p.Compared.Refunds, p.Compared.Disputes))
+		for _, s := range p.Sums {
+			pairs = append(pairs, s.Status+" "+s.Currency, fmt.Sprintf("%d with %s here, %d with %s there",
+				s.Here.Count, money(s.Here.Amount, s.Currency), s.There.Count, money(s.There.Amount, s.Currency)))
 		}
 	}
 	return a.fields(v, pairs...)

@@ -104,8 +104,8 @@ func WebhookSecrets(getenv func(string) string) ([]string, error) {
 
 // The variables of secrets.
 const (
-	webhookSecrets = "STRIPE_WEBHOOK_SECRETS"
-	apiKey         = "STRIPE_API_KEY"
+	webhookSecrets = "STRIPE_WEBHOOK_SECRETS" //nolint:gosec // G101: a variable's name
+	apiKey         = "STRIPE_API_KEY"         //nolint:gosec // G101: a variable's name
 )
 
 func splitSecrets(value string) ([]string, error) {

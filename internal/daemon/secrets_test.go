@@ -187,7 +187,7 @@ func TestSecretsRollWithoutALostDelivery(t *testing.T) {
 	var sent atomic.Int64
 	go func() {
 		for ctx.Err() == nil {
-			status, err := d.deliver(t.Context(), "", *signing.Load()...)
+			status, err := d.deliver(t.Context(), "", *signing.Load()...) //nolint:contextcheck // the one in hand is finished, then it ends
 			if err != nil || status != http.StatusOK {
 				sender <- fmt.Errorf("delivery %d was answered %d %w", sent.Load(), status, err)
 				return
@@ -236,7 +236,7 @@ func TestSecretsRollWithoutALostDelivery(t *testing.T) {
 // A file that can't be used changes nothing but the metric, and is said once. SIGHUP has it read at once, however long
 // the next look would take.
 func TestBrokenSecretsFileKeepsTheOldOnes(t *testing.T) {
-	const secret = "whsec_kept" //nolint:gosec // G101: a test's own
+	const secret = "whsec_kept"
 	path := filepath.Join(t.TempDir(), "secrets")
 	replace(t, path, secret)
 	d := runIngest(t, Ingest{Secrets: []string{secret}, SecretsFile: path, poll: time.Hour})

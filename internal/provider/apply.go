@@ -22,6 +22,8 @@ var ErrOwnerUnknown = errors.New("the owner is not known yet")
 const (
 	SourceIngest = "/paykit/ingest"
 	SourceWorker = "/paykit/worker"
+	// SourceReconcile is a comparison of provider and LOG that found something missing.
+	SourceReconcile = "/paykit/reconcile"
 )
 
 // Outcome says what an observation led to.
@@ -44,7 +46,8 @@ type Applied struct {
 
 // ApplierConfig says for whom observations are applied.
 type ApplierConfig struct {
-	// Source goes into the events: [SourceIngest] for deliveries, [SourceWorker] for the answers to our own calls.
+	// Source goes into the events: [SourceIngest] for deliveries, [SourceWorker] for the answers to our own calls,
+	// [SourceReconcile] for what a comparison found, which counts as a delivery does.
 	// Deliveries about sessions and methods of a deleted customer or an unlinked account change nothing; our own
 	// answers do, or what is open could never be settled.
 	Source     string

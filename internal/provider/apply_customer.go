@@ -51,7 +51,7 @@ func (a *Applier) stands(ctx context.Context, providerID, customerID, providerCu
 // closed tells whether a delivery must leave an entity of this customer alone: the customer was deleted, or the account
 // is not linked to that provider customer any more. Answers to our own calls are never held back.
 func (a *Applier) closed(ctx context.Context, at sighting, customerID, providerCustomerID string) (bool, error) {
-	if a.cfg.Source != SourceIngest {
+	if a.cfg.Source == SourceWorker {
 		return false, nil
 	}
 	c, standing, err := a.stands(ctx, at.providerID, customerID, providerCustomerID)

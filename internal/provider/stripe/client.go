@@ -52,6 +52,7 @@ type Config struct {
 	APIBase    string         // mandatory, so that a missing setting never reaches the real Stripe: LiveBase or a sandbox
 	Env        string         // paykit_env of every object that is ours
 	Timeout    time.Duration  // of one HTTP request; default 20 s
+	Rate       float64        // most requests a second; 0 = no limit, as for the worker, which keeps one of its own
 	Logger     zerolog.Logger // one debug line a call; never bodies
 	HTTPClient *http.Client   // its transport is used; default: a transport of its own
 }
@@ -87,7 +88,7 @@ func New(cfg Config) (*Client, error) {
 	current.Store(&cfg.APIKey)
 	httpClient := &http.Client{
 		Timeout:       timeout,
-		Transport:     watchTransport{base: keyTransport{key: current, base: transport(cfg.HTTPClient)}},
+		Transport:     watchTransport{base: keyTransport{key: current, base: paced(transport(cfg.HTTPClient), cfg.Rate)}},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	// Each backend gets a configuration of its own: stripe-go writes the address of the first into a shared one, and

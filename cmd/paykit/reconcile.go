@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/paykit-go/paykit/internal/daemon"
+	"github.com/paykit-go/paykit/internal/events/eventlog"
+	"github.com/paykit-go/paykit/internal/provider/stripe"
+	"github.com/paykit-go/paykit/internal/reconcile"
+	"github.com/paykit-go/paykit/internal/verify"
+)
+
+type reconcileCmd struct {
+	daemon.StripeAPI
+	Since string `name:"since" default:"30d" help:"How far back the provider's objects are compared: 30d, 12h, a date (2026-11-22), or all."`
+	Fix   bool   `name:"fix" help:"Append the events that are missing; never charges, cancels or refunds."`
+}
+
+func (reconcileCmd) Help() string {
+	return `Compares what Stripe has with what the log says, both ways: customers, methods, payments, refunds, disputes, and pages that
+are open here. Prints every difference with its cause. With --fix what an event can put right is put right; of the rest it
+says what to do. The exit status is 1 if differences remain. Needs STRIPE_API_KEY (or STRIPE_API_KEY_FILE) and NATS as the
+worker does, and takes a quarter of --stripe-rate.
+
+  paykit reconcile --since 7d
+  paykit reconcile --fix -o json | jq .remaining`
+}
+
+// errDiffer says that provider and log differ.
+var errDiffer = errors.New("differences remain")
+
+func (c reconcileCmd) Run(a *app) error {
+	since, err := parseSince(c.Since, time.Now())
+	if err != nil {
+		return &daemon.UsageError{Err: err}
+	}
+	// The worker's name, because its NATS user may read all that is read here and append events.
+	nc, err := a.nats.Connect("worker", a.logger(), silentDisconnect())
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	log, err := eventlog.Open(a.ctx, nc, eventlog.Config{Prefix: a.nats.Prefix, Env: a.nats.Env, Logger: zerolog.Nop()})
+	if err != nil {
+		return err //nolint:wrapcheck // says what it was
+	}
+	report, err := compareProvider(a, log, c.StripeAPI, reconcile.Options{Since: since, Fix: c.Fix, Logger: a.logger()})
+	if err != nil {
+		return err
+	}
+	if err := a.differences(report); err != nil {
+		return err
+	}
+	if !report.OK {
+		return fmt.Errorf("%w: %d", errDiffer, report.Remaining)
+	}
+	return nil
+}
+
+// compareProvider compares the log with Stripe, or the sandbox.
+func compareProvider(a *app, log *eventlog.Log, s daemon.StripeAPI, o reconcile.Options) (*reconcile.Report, error) {
+	key, err := daemon.Secret(a.getenv, "STRIPE_API_KEY")
+	if err != nil {
+		return nil, &daemon.UsageError{Err: err}
+	}
+	// A quarter of the rate: the worker goes on beside it, and Stripe counts both.
+	client, err := stripe.New(stripe.Config{APIKey: key, APIBase: s.Base, Env: log.Env(), Rate: max(s.Rate/4, 1), Logger: zerolog.Nop()})
+	if err != nil {
+		return nil, &daemon.UsageError{Err: fmt.Errorf("STRIPE_API_KEY, STRIPE_API_BASE: %w", err)}
+	}
+	o.ProviderID = "stripe"
+	return reconcile.Run(a.ctx, log, client, o) //nolint:wrapcheck // says what it was
+}
+
+// errSince is what --since can't be.
+var errSince = errors.New("--since: want a duration (30d, 12h), a date (2026-11-22), a time (RFC 3339) or all")
+
+// parseSince reads how far back is looked; the zero time is all.
+func parseSince(s string, now time.Time) (time.Time, error) {
+	if s == "all" {
+		return time.Time{}, nil
+	}
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		if n, err := strconv.Atoi(days); err == nil && n >= 0 && n < 100_000 {
+			return now.AddDate(0, 0, -n), nil
+		}
+	}
+	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
+		return now.Add(-d), nil
+	}
+	for _, layout := range []string{time.DateOnly, time.RFC3339} {
+		if at, err := time.Parse(layout, s); err == nil {
+			return at, nil
+		}
+	}
+	return time.Time{}, errSince
+}
+
+// differences prints a report.
+func (a *app) differences(r *reconcile.Report) error {
+	if a.json {
+		return a.printJSON(r)
+	}
+	var rows [][]string
+	for _, d := range r.Differences {
+		state := d.Proposal
+		switch {
+		case d.Repaired:
+			state = "repaired " + d.Event
+		case d.Repairable:
+			state = "--fix repairs it"
+		}
+		rows = append(rows, []string{string(d.Kind), d.ProviderObjectID, d.EntityID, d.Here, d.There, d.Message, state})
+	}
+	if len(rows) > 0 {
+		if err := a.show(r, []string{"KIND", "THERE", "HERE", "HERE IT IS", "THERE IT IS", "CAUSE", "WHAT TO DO"}, rows...); err != nil {
+			return err
+		}
+		fmt.Fprintln(a.out)
+	}
+	for _, p := range r.PaidTwice {
+		fmt.Fprintf(a.out, "%s was paid %d times: %s; give back all but one\n\n", p.ChargeID, len(p.Payments), strings.Join(p.Payments, ", "))
+	}
+	n := r.Compared
+	return a.fields(r, "ok", strconv.FormatBool(r.OK), "since", when(r.Since),
+		"compared", fmt.Sprintf("%d customers, %d methods, %d payments, %d refunds, %d disputes, %d open pages",
+			n.Customers, n.Methods, n.Payments, n.Refunds, n.Disputes, n.Pages),
+		"differences", strconv.Itoa(len(r.Differences)), "repaired", strconv.Itoa(r.Repaired), "remaining", strconv.Itoa(r.Remaining))
+}
+
+// provider holds the log against the provider's money: each successful payment stands in the log once with its amount, no
+// charge has two, and the sums are the same.
+func (c verifyCmd) provider(ctx context.Context, a *app, log *eventlog.Log, report *verify.Report) (*reconcile.Report, error) {
+	problem := func(entity, id, format string, args ...any) {
+		report.Add(verify.Problem{Sequence: report.LastSequence, Entity: entity, ID: id, Problem: fmt.Sprintf(format, args...)})
+	}
+	r, err := compareProvider(a, log, c.StripeAPI, reconcile.Options{Money: true})
+	if _, damaged := errors.AsType[*eventlog.UnreadableError](err); damaged && ctx.Err() == nil {
+		problem("provider", "", "it is not compared: the log holds an event that can't be read")
+		return nil, nil //nolint:nilnil // none is the answer, and a problem is reported
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range r.Differences {
+		problem("charge", d.EntityID, "%s %s at the provider: %s (here %q, there %q)", d.Kind, d.ProviderObjectID, d.Message, d.Here, d.There)
+	}
+	for _, p := range r.PaidTwice {
+		problem("charge", p.ChargeID, "it was paid %d times at the provider: %s", len(p.Payments), strings.Join(p.Payments, ", "))
+	}
+	for _, s := range r.Sums {
+		if s.Here != s.There {
+			problem("provider", "", "%s %s: the log has %d with %s, the provider %d with %s", s.Currency, s.Status,
+				s.Here.Count, money(s.Here.Amount, s.Currency), s.There.Count, money(s.There.Amount, s.Currency))
+		}
+	}
+	return r, nil
+}

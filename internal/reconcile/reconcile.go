@@ -1,0 +1,212 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/paykit-go/paykit/internal/events"
+	"github.com/paykit-go/paykit/internal/events/eventlog"
+	"github.com/paykit-go/paykit/internal/provider"
+)
+
+// Provider is what is asked of a provider. All of it only reads.
+type Provider interface {
+	provider.Listing
+	Payment(ctx context.Context, id string) (events.Payment, error)
+	Method(ctx context.Context, id string) (events.Method, error)
+	Session(ctx context.Context, id string) (events.Session, error)
+	RefundsOf(ctx context.Context, paymentID, chargeID string) ([]events.RefundReport, error)
+}
+
+// Options say what is compared and whether it is put right.
+type Options struct {
+	ProviderID string
+	// Since leaves out what the provider made before, and charges that ended before. Linked accounts, their methods and
+	// what is open here are always compared. The zero time compares everything.
+	Since time.Time
+	Fix   bool // append the events that are missing
+	Money bool // only payments, refunds and disputes
+
+	Logger zerolog.Logger
+	Now    func() time.Time // nil = time.Now
+}
+
+// run is one comparison.
+type run struct {
+	Options
+	there   Provider
+	applier *provider.Applier
+	env     string
+	state   *state
+	report  *Report
+	seen    map[string]bool   // the provider's ids that were compared
+	unpaid  map[string]string // payments that are not in the LOG → the customer they are of
+	money   map[string]*money // by payment, of those that are ours and succeeded
+	sums    map[[2]string]*Sum
+}
+
+// money is a payment there that took money.
+type money struct {
+	chargeID string // of the charge that it was made for, as its metadata says; "" if they don't
+	amount   int64
+	refunded int64
+}
+
+// Run compares. A comparison under way sees things change; what differs is therefore looked at once more, on both sides,
+// before it is called a difference. Without Fix it writes nothing. An error says that the comparison itself failed; with
+// Fix, what was repaired until then stays repaired, and a repair done again finds nothing to do.
+func Run(ctx context.Context, log *eventlog.Log, there Provider, o Options) (*Report, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	r := &run{
+		Options: o, there: there, env: log.Env(), state: newState(log, o.ProviderID),
+		applier: provider.NewApplier(log, provider.ApplierConfig{Source: provider.SourceReconcile, Logger: o.Logger, Now: o.Now}),
+		report:  &Report{ProviderID: o.ProviderID, Since: o.Since.UTC(), Differences: []Difference{}},
+		seen:    map[string]bool{}, unpaid: map[string]string{}, money: map[string]*money{}, sums: map[[2]string]*Sum{},
+	}
+	if err := r.state.load(ctx); err != nil {
+		return nil, fmt.Errorf("reconcile: %w", err)
+	}
+	// In this order, because each may hang on what was repaired before it.
+	steps := []func(context.Context) error{r.payments, r.refunds, r.disputes}
+	if !o.Money {
+		steps = slices.Concat([]func(context.Context) error{r.customers, r.methods}, steps, []func(context.Context) error{r.pages})
+	}
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			return nil, fmt.Errorf("reconcile: %w", err)
+		}
+	}
+	r.finish()
+	return r.report, nil
+}
+
+// found takes in a difference and, if it shall be and can be, repairs it.
+func (r *run) found(ctx context.Context, d Difference) error {
+	d.Repairable = d.repair != nil
+	if r.Fix && d.Repairable {
+		if err := r.fix(ctx, &d); err != nil {
+			return err
+		}
+	}
+	r.report.Differences = append(r.report.Differences, d)
+	return nil
+}
+
+// fix appends what is missing, by the same way as a delivery. A crash right after the append leaves it repaired; the next
+// run finds no difference.
+func (r *run) fix(ctx context.Context, d *Difference) error {
+	got, err := r.applier.Observe(ctx, r.ProviderID, d.repair, d.ProviderObjectID)
+	switch {
+	case errors.Is(err, provider.ErrOwnerUnknown):
+		d.Repairable, d.Proposal = false, "what it belongs to is not in the log either: repair that first, then run again"
+		return nil
+	case err != nil:
+		return fmt.Errorf("repair %s %s: %w", d.Kind, d.ProviderObjectID, err)
+	case got.Outcome == provider.OutcomeNotOurs, got.Outcome == provider.OutcomeOwnerGone:
+		d.Repairable, d.Proposal = false, "its customer was deleted here or is not linked, so it leads to no event; look at it at the provider"
+		return nil
+	}
+	r.state.put(got.Entry)
+	d.Repaired = true
+	if e := got.Entry.Event; e != nil {
+		d.EntityID, d.CustomerID = e.Subject, e.CustomerID()
+		if got.Outcome == provider.OutcomeChanged {
+			d.Event = string(e.Type)
+			r.Logger.Info().Str("event_type", d.Event).Str("entity_id", e.Subject).Str("customer_id", e.CustomerID()).
+				Str("object", d.ProviderObjectID).Msg("difference repaired")
+		}
+	}
+	return nil
+}
+
+// cause is what the decisions are told when it is only asked what they would say.
+func (r *run) cause() events.Cause {
+	return events.Cause{Now: r.Now(), Source: provider.SourceReconcile}
+}
+
+// ours tells whether an object is marked as made by this environment.
+func (r *run) ours(o events.Owner) bool { return o.Env != "" && o.Env == r.env }
+
+// foreign tells whether an object is marked as made by another environment: never ours, whatever else it says.
+func (r *run) foreign(o events.Owner) bool { return o.Env != "" && o.Env != r.env }
+
+// add counts an amount into a sum.
+func (r *run) add(currency, status string, here bool, amount int64) {
+	key := [2]string{currency, status}
+	s := r.sums[key]
+	if s == nil {
+		s = &Sum{Currency: currency, Status: status}
+		r.sums[key] = s
+	}
+	t := &s.There
+	if here {
+		t = &s.Here
+	}
+	t.Count++
+	t.Amount += amount
+}
+
+// finish sums up.
+func (r *run) finish() {
+	for _, d := range r.report.Differences {
+		if d.Repaired {
+			r.report.Repaired++
+		}
+	}
+	r.report.Remaining = len(r.report.Differences) - r.report.Repaired
+	r.report.OK = r.report.Remaining == 0
+	byCharge := map[string][]string{}
+	for id, m := range r.money {
+		if m.chargeID != "" && m.refunded < m.amount {
+			byCharge[m.chargeID] = append(byCharge[m.chargeID], id)
+		}
+	}
+	for id, list := range byCharge {
+		if len(list) > 1 {
+			slices.Sort(list)
+			r.report.PaidTwice = append(r.report.PaidTwice, Paid{ChargeID: id, Payments: list})
+		}
+	}
+	slices.SortFunc(r.report.PaidTwice, func(a, b Paid) int { return strings.Compare(a.ChargeID, b.ChargeID) })
+	if !r.Since.IsZero() {
+		return
+	}
+	r.here()
+	for _, s := range r.sums {
+		r.report.Sums = append(r.report.Sums, *s)
+	}
+	slices.SortFunc(r.report.Sums, func(a, b Sum) int {
+		return strings.Compare(a.Currency+" "+a.Status, b.Currency+" "+b.Status)
+	})
+}
+
+// here sums up what the LOG says. Charges without a payment (made by other means than PayKit's, years ago) are left out,
+// because payments are what is listed.
+func (r *run) here() {
+	for _, e := range r.state.last {
+		c := e.Event.Data.Charge
+		if c == nil || c.Status != events.ChargeStatusSucceeded || c.ProviderPaymentID == "" {
+			continue
+		}
+		r.add(c.Currency, "succeeded", true, c.Amount)
+		for _, refund := range c.Refunds {
+			if refund.Status == events.RefundSucceeded {
+				r.add(c.Currency, "refunded", true, refund.Amount)
+			}
+		}
+		for _, d := range c.Disputes {
+			r.add(c.Currency, "disputed", true, d.Amount)
+		}
+	}
+}
+
+// amount is a sum of money as a report says it.
+func amount(minor int64, currency string) string { return events.FormatAmount(minor, currency) }
