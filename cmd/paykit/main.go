@@ -30,6 +30,7 @@ type cli struct {
 	Method   methodCmd   `cmd:"" help:"Saved payment methods: attach, list, set-default, detach."`
 	Charge   chargeCmd   `cmd:"" help:"Charges: create, get, list, refund, cancel."`
 	Events   eventsCmd   `cmd:"" help:"What happened: tail, list, show."`
+	Dead     deadCmd     `cmd:"" help:"What could not be processed: list, show, retry, drop."`
 	Trigger  triggerCmd  `cmd:"" help:"Make an event happen in the sandbox, with the real chain of objects behind it."`
 
 	Rebuild    rebuildCmd    `cmd:"" help:"Build the views anew from the first event, into a fresh file."`

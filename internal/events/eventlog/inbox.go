@@ -19,8 +19,11 @@ type Delivery struct {
 	Header                                  map[string]string
 }
 
+// DeliveryLife is how long a delivery is kept.
+const DeliveryLife = 35 * 24 * time.Hour
+
 const (
-	sweepAfter = 35 * 24 * time.Hour
+	sweepAfter = DeliveryLife
 	sweepEvery = 200 * time.Millisecond // at most 5 a second: each holds the stream's lock for about 11 ms
 	sweepSleep = time.Hour
 	sweepRetry = 30 * time.Second
