@@ -20,6 +20,7 @@ import (
 	"github.com/paykit-go/paykit"
 	"github.com/paykit-go/paykit/internal/daemon"
 	"github.com/paykit-go/paykit/internal/dev"
+	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
 	"github.com/paykit-go/paykit/internal/provider/stripe/sandbox"
 )
@@ -246,6 +247,7 @@ func TestTheLoopRunsWithLeastPrivilege(t *testing.T) {
 		t.Errorf("refund: %v", err)
 	}
 	leaveCommand(t, s.server)
+	decide(t, s.server)
 	if _, err := pk.Customer.Delete(ctx, customer.ID); err != nil {
 		t.Errorf("delete: %v", err)
 	}
@@ -406,4 +408,62 @@ func TestNobodyThereIsSaidAtOnce(t *testing.T) {
 			t.Errorf("%s without a process behind it: %v", subject, err)
 		}
 	}
+}
+
+// decide does what "paykit dead" does, as the operator, about letters of each process, and waits until that is carried out.
+func decide(t *testing.T, server string) {
+	t.Helper()
+	open := func(role, inbox string) *eventlog.Log {
+		t.Helper()
+		nc, err := as(t, server, role).Connect(inbox, zerolog.Nop())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(nc.Close)
+		log, err := eventlog.Open(t.Context(), nc, eventlog.Config{})
+		if err != nil {
+			t.Fatalf("%s opens the log: %v", role, err)
+		}
+		t.Cleanup(func() {
+			if err := nc.LastError(); errors.Is(err, nats.ErrPermissionViolation) {
+				t.Errorf("%s was refused something: %v", role, err)
+			}
+		})
+		return log
+	}
+	worker := open("worker", "worker")
+	for _, d := range []eventlog.DeadLetter{
+		{Stage: "worker", ID: "1", Stream: "PAYKIT_LOG", Sequence: 9999, Reason: "x"},
+		{Stage: "normalizer", ID: "2", Stream: "PAYKIT_INBOX", Sequence: 9999, Reason: "x"},
+		{
+			Stage: "commands", ID: "3", Stream: "PAYKIT_COMMANDS", Subject: "paykit.cmd.customer.sync", Reason: "x",
+			Body: []byte(`{"referenceId":"user_dead"}`), Header: map[string][]string{"Paykit-Idempotency-Key": {"k"}},
+		},
+	} {
+		if err := worker.Bury(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	operator := open("operator", "cli")
+	list, err := operator.DeadLetters(t.Context(), "")
+	if err != nil || len(list) != 3 {
+		t.Fatalf("dead letters: %+v, %v", list, err)
+	}
+	for _, e := range list {
+		if _, err := operator.Decide(t.Context(), e, eventlog.Decision{Decision: eventlog.DecisionRetry, Operator: "ana", Reason: "x"}); err != nil {
+			t.Fatalf("decide: %v", err)
+		}
+	}
+	// The first two say that what they refer to is gone, the third is erased.
+	eventually(t, "the decisions are carried out", func() error {
+		list, err := operator.DeadLetters(t.Context(), "")
+		if err == nil && (len(list) != 5 || list[2].Body != nil) {
+			err = fmt.Errorf("%+v", list)
+		}
+		return err
+	})
+	eventually(t, "the command is carried out", func() error {
+		_, err := worker.Load(t.Context(), events.EntityCustomer, events.CustomerID("user_dead"))
+		return err
+	})
 }

@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -54,6 +55,7 @@ type queue struct {
 	// failures are of this process and this run: a command that moves between processes is tried a few times more, never
 	// for ever.
 	failures eventlog.Failures
+	first    time.Duration // the wait after a first failure; 0 = retryFirst
 }
 
 // lane keeps what one customer is named in together, and else what names the same charge or checkout.
@@ -107,12 +109,12 @@ func (q *queue) handle(ctx context.Context, m eventlog.Message) eventlog.Result 
 	case temporary(err):
 		q.note(m, err, false)
 		logger.Warn().Err(err).Int("attempt", m.Attempt).Msg("command waits for the event log")
-		return eventlog.Retry(backoff(m.Attempt))
+		return eventlog.Retry(q.backoff(m.Attempt))
 	}
 	failures := q.note(m, err, true)
 	if failures < maxFailures {
 		logger.Warn().Err(err).Int("attempt", failures).Msg("command failed")
-		return eventlog.Retry(backoff(failures))
+		return eventlog.Retry(q.backoff(failures))
 	}
 	// A crash after the burial and before the erasure delivers the command again; buried again it is the same letter.
 	// It is named after its message, not after its key: another command under the same key is another letter.
@@ -225,9 +227,13 @@ func retryOf(header nats.Header) uint64 {
 }
 
 // backoff is how long the n-th try waits for the next.
-func backoff(n int) time.Duration {
-	return min(retryFirst<<min(max(n-1, 0), 10), retryMost)
+func backoff(n int) time.Duration { return backoffFrom(retryFirst, n) }
+
+func backoffFrom(first time.Duration, n int) time.Duration {
+	return min(first<<min(max(n-1, 0), 10), retryMost)
 }
+
+func (q *queue) backoff(n int) time.Duration { return backoffFrom(cmp.Or(q.first, retryFirst), n) }
 
 // safeVerb is the verb if it is one of ours or could be: letters and underscores around one dot.
 func safeVerb(verb string) string {
