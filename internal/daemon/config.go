@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/alecthomas/kong"
@@ -30,9 +31,10 @@ type Logging struct {
 
 // StripeAPI is the worker's way to Stripe. The key is never a flag: flags show in process listings.
 type StripeAPI struct {
-	Base string  `name:"stripe-api-base" env:"STRIPE_API_BASE" default:"https://api.stripe.com" help:"Base URL of Stripe's API, or of a sandbox (${env})."`
-	Rate float64 `name:"stripe-rate" env:"PAYKIT_STRIPE_RATE" default:"80" help:"Most calls per second; Stripe allows 100 in live mode and 25 in test mode (${env})."`
-	Key  string  `kong:"-"` // STRIPE_API_KEY or STRIPE_API_KEY_FILE
+	Base        string        `name:"stripe-api-base" env:"STRIPE_API_BASE" default:"https://api.stripe.com" help:"Base URL of Stripe's API, or of a sandbox (${env})."`
+	Rate        float64       `name:"stripe-rate" env:"PAYKIT_STRIPE_RATE" default:"80" help:"Most calls per second; Stripe allows 100 in live mode and 25 in test mode (${env})."`
+	ReviewAfter time.Duration `name:"review-after" env:"PAYKIT_REVIEW_AFTER" default:"24h" help:"How long a charge may stay in doubt before a person is asked to look (${env})."`
+	Key         string        `kong:"-"` // STRIPE_API_KEY or STRIPE_API_KEY_FILE
 
 	KeyFile string `kong:"-"` // STRIPE_API_KEY_FILE, if the key came from there: it is watched
 }

@@ -30,14 +30,18 @@ func resolveCharge(last *Event, in ResolveCharge, c Cause) (*Event, error) {
 	}
 	s := copyCharge(last)
 	switch {
-	case c.repeated(last), s.Status.Final():
+	case c.repeated(last), s.Status.Final() && !s.InDoubt():
 		return nil, nil
-	case s.Status != ChargeStatusInDoubt:
+	case !s.InDoubt():
 		return nil, refuse(CodeChargeNotResolvable, "chargeId",
 			"the charge is %s; only a charge that is in_doubt can be resolved", s.Status)
 	case in.Outcome != ChargeStatusSucceeded && in.ProviderPaymentID != "" && in.ProviderPaymentID != s.ProviderPaymentID:
 		return nil, refuse(CodeChargeNotResolvable, "providerPaymentId",
 			"the charge's payment is another; only a success can have been paid by a payment that is not known")
+	}
+	again := s.Retrying() // it is a further attempt that is in doubt: the charge has failed before
+	if again && in.Outcome == ChargeStatusCanceled {
+		return nil, refuse(CodeChargeNotResolvable, "outcome", "an attempt of a charge that has failed is in doubt: it failed or succeeded")
 	}
 	s.Resolution = &Resolution{Outcome: in.Outcome, Operator: in.Operator, Reason: in.Reason, At: c.at(last)}
 	switch in.Outcome {
@@ -51,6 +55,9 @@ func resolveCharge(last *Event, in ResolveCharge, c Cause) (*Event, error) {
 	case ChargeStatusFailed:
 		failure := NewFailure(FailureResolved, "")
 		s.Failure = &failure
+		if again {
+			s.plan(Payment{}, c.at(last)) // which ends the ladder: a person has decided
+		}
 		return s.end(last, ChargeStatusFailed, ChargeFailed, c), nil
 	case ChargeStatusRequested, ChargeStatusProcessing, ChargeStatusRequiresAction, ChargeStatusInDoubt:
 	}

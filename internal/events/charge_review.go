@@ -59,10 +59,16 @@ func (s *Charge) needsReview(reason ReviewReason) bool {
 	return false
 }
 
+// InDoubt tells whether a confirm was sent whose outcome is not known: the charge's own, or that of a ladder's further
+// attempt, which leaves the status as it is.
+func (s *Charge) InDoubt() bool {
+	return s.Status == ChargeStatusInDoubt || s.Retrying() && s.Retry.Status == RetryInDoubt
+}
+
 // Doubtful tells whether a call that moves money was sent, or may have been, and its outcome is not known: a confirm, or
 // a refund that nobody has answered.
 func (s *Charge) Doubtful() bool {
-	if s.Status == ChargeStatusInDoubt || s.Retrying() && s.Retry.Status == RetryInDoubt {
+	if s.InDoubt() {
 		return true
 	}
 	for i := range s.Refunds {

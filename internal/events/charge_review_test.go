@@ -2,6 +2,7 @@ package events_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/paykit-go/paykit/internal/events"
 )
@@ -125,6 +126,39 @@ func TestResolveNamesAPayment(t *testing.T) {
 			t.Errorf("%s by another payment: %+v", to, e)
 		case want != "" && (err != nil || e.Data.Charge.ProviderPaymentID != want):
 			t.Errorf("%s by another payment: %v", to, err)
+		}
+	}
+}
+
+// A ladder's further attempt can be in doubt too: the charge stays failed, a person is asked, and the decision ends the
+// ladder.
+func TestAttemptInDoubtIsReviewedAndResolved(t *testing.T) {
+	t.Parallel()
+	for to, want := range map[events.ChargeStatus]events.Type{
+		events.ChargeStatusSucceeded: events.ChargeSucceeded, events.ChargeStatusFailed: events.ChargeFailed, events.ChargeStatusCanceled: "",
+	} {
+		create := createCharge("")
+		create.Retry = &events.RetrySchedule{Name: "test", Delays: []time.Duration{time.Second, time.Second}}
+		h := newHistory(t)
+		for _, in := range []events.ChargeInput{create, payment(events.PaymentRequiresConfirmation), declined("card_declined", "insufficient_funds")} {
+			h.charge(in)
+		}
+		h.now = h.now.Add(time.Minute)
+		h.charge(events.RetryDue{})
+		h.charge(events.AttemptUnanswered{Number: 2})
+		h.charge(events.RequestReview{Reason: events.ReviewInDoubt})
+		e, err := events.DecideCharge(h.last(), resolve(to), h.cause("cmd_1"))
+		if want == "" {
+			if err == nil {
+				t.Errorf("%s: %+v", to, e)
+			}
+			continue
+		}
+		if err != nil || e.Type != want {
+			t.Fatalf("%s: %+v, %v", to, e, err)
+		}
+		if c := e.Data.Charge; c.Status != to || c.Review != nil || c.Resolution == nil || c.Retry.Status != events.RetryEnded || c.Retrying() {
+			t.Errorf("%s: %+v, %+v", to, c, c.Retry)
 		}
 	}
 }

@@ -36,6 +36,7 @@ func (w *Worker) OnConcluded(f func(typ events.Type, outcome string)) { w.conclu
 // LookAfter makes first looks quick, and retries. Call it before Run.
 func (w *Worker) LookAfter(doubt, other, retry time.Duration) {
 	w.doubtLook, w.firstLook, w.retryFirst = doubt, other, retry
+	w.absences.gap = retry
 }
 
 // TryFor bounds each try. Call it before any.
@@ -75,3 +76,6 @@ func Guard(id string, api API, perSecond float64, now func() time.Time) interfac
 type guardedForTest struct{ *guardedAPI }
 
 func (g guardedForTest) Ready() error { return g.ready() }
+
+// BelieveAbsenceAfter sets the time between two looks that find nothing. Call it before any.
+func (w *Worker) BelieveAbsenceAfter(d time.Duration) { w.absences.gap = d }

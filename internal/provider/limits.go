@@ -260,6 +260,20 @@ func (g *guardedAPI) RefundsOf(ctx context.Context, paymentID, chargeID string) 
 	})
 }
 
+func (g *guardedAPI) SawPayment(ctx context.Context, s Sought) (string, error) {
+	return guarded(ctx, g, "events.find_payment", func(ctx context.Context) (string, error) {
+		return g.api.SawPayment(ctx, s)
+	})
+}
+
+func (g *guardedAPI) SawRefund(ctx context.Context, s Sought) (events.RefundReport, bool, error) {
+	f, err := guarded(ctx, g, "events.find_refund", func(ctx context.Context) (found[events.RefundReport], error) {
+		r, ok, err := g.api.SawRefund(ctx, s)
+		return found[events.RefundReport]{r, ok}, err
+	})
+	return f.object, f.ok, err
+}
+
 // ListDeliveries goes past the breaker: it is a long read, and what ends it early may be yield's error.
 func (g *guardedAPI) ListDeliveries(ctx context.Context, since time.Time, yield func(body []byte) error) error {
 	if err := g.halted("deliveries.list"); err != nil {
@@ -281,6 +295,7 @@ type workerMetrics struct {
 	duration *prometheus.HistogramVec
 	requests *prometheus.CounterVec
 	inDoubt  prometheus.Gauge
+	toReview prometheus.Gauge
 	blocked  *prometheus.GaugeVec
 	dead     *prometheus.CounterVec
 	backfill *prometheus.CounterVec
@@ -300,6 +315,9 @@ func newWorkerMetrics(r prometheus.Registerer) *workerMetrics {
 		}, []string{"consumer", "type", "outcome"})),
 		inDoubt: registered(r, prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "paykit_charges_in_doubt", Help: "Charges of which this worker does not know whether money was taken.",
+		})),
+		toReview: registered(r, prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "paykit_charges_to_review", Help: "Charges that this worker knows a person must look at.",
 		})),
 		blocked: registered(r, prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "paykit_provider_blocked", Help: "1 while a provider refuses our credentials: someone must look.",

@@ -26,6 +26,7 @@ type API interface {
 	Methods
 	Refunds
 	Deliveries
+	Witnesses
 }
 
 // Customers makes and keeps the provider's customers.
@@ -134,6 +135,24 @@ type RefundRequest struct {
 	Owner     events.Owner
 	Amount    int64
 	Reason    string
+}
+
+// Witnesses are the provider's own events, asked where its lists show nothing of a call that may have been carried out.
+// They change nothing and may be asked again.
+type Witnesses interface {
+	// SawPayment gives the id of the payment that was made by a call, "" if no event tells of one.
+	SawPayment(ctx context.Context, s Sought) (paymentID string, err error)
+	// SawRefund gives the refund that was made by a call as its newest event shows it, without an id if the events tell
+	// that it was made and no more; ok is false if no event tells of one.
+	SawRefund(ctx context.Context, s Sought) (r events.RefundReport, ok bool, err error)
+}
+
+// Sought is a call whose outcome is looked for in the provider's events: by the metadata that it put on the object, or
+// by the idempotency key that it was made under.
+type Sought struct {
+	Owner events.Owner
+	Key   string
+	Since time.Time // of the call
 }
 
 // Deliveries are the provider's own list of what it has delivered or meant to.

@@ -119,12 +119,16 @@ func (w *Worker) createPayment(ctx context.Context, r request, p *guardedAPI, c 
 		find := func() (events.Payment, bool, error) {
 			return p.FindPayment(ctx, a.ProviderCustomerID, w.chargeOwner(c), w.since(r))
 		}
-		return create(w, r, w.createKey(c.ID, a), find, func(key string) (events.Payment, error) {
+		key := w.createKey(c.ID, a)
+		witness := func() (events.Payment, bool, error) {
+			return w.witnessPayment(ctx, p, Sought{Owner: w.chargeOwner(c), Key: key, Since: w.since(r)})
+		}
+		return create(w, r, key, find, func(key string) (events.Payment, error) {
 			return p.CreatePayment(ctx, key, PaymentRequest{
 				CustomerID: a.ProviderCustomerID, MethodID: methodID, Owner: w.chargeOwner(c),
 				Amount: c.Amount, Currency: c.Currency, Description: c.Description, Metadata: c.Metadata,
 			})
-		})
+		}, witness)
 	})
 }
 

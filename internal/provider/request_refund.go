@@ -27,7 +27,7 @@ func (w *Worker) refundRequested(ctx context.Context, r request) error {
 		return err
 	}
 	if w.old(r) {
-		found, err := w.madeRefund(ctx, r, p, c, refund.ID)
+		found, err := w.refundMadeLongAgo(ctx, r, p, c, refund.ID)
 		if found || err != nil {
 			return err
 		}

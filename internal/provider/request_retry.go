@@ -196,11 +196,7 @@ func (w *Worker) settleLadder(ctx context.Context, r request, p *guardedAPI, e e
 	case events.RetryWaiting:
 		return w.settleWaiting(ctx, r, c)
 	case events.RetryAttempting, events.RetryInDoubt:
-		if c.Retry.Status == events.RetryInDoubt && w.cfg.Now().Sub(r.event.Time) > doubtAlarm {
-			w.cfg.Logger.Error().Str("entity_id", c.ID).Str("customer_id", c.CustomerID).Str("payment", c.ProviderPaymentID).
-				Int("attempt", r.attempt).Msg("attempt of a charge in doubt for more than a day")
-		}
-		return time.Time{}, w.attempt(ctx, r, p, e)
+		return time.Time{}, w.settleAttempt(ctx, r, p, e)
 	case events.RetryEnded:
 		if r.event.Type == events.ChargeUpdated {
 			return time.Time{}, w.cancelPayment(ctx, r, p, e, false)
@@ -260,12 +256,4 @@ func (w *Worker) firstLadderLook(ev *events.Event) (after time.Duration, ok bool
 // of one that ended is seen to by the request of the same event.
 func settlesNothing(ev *events.Event) bool {
 	return ev.Type == events.ChargeFailed && !ev.Data.Charge.Retrying()
-}
-
-// countedAs is a charge's status as the count of doubts takes it: a further attempt can be in doubt too.
-func countedAs(c *events.Charge) events.ChargeStatus {
-	if c.Retrying() && c.Retry.Status == events.RetryInDoubt {
-		return events.ChargeStatusInDoubt
-	}
-	return c.Status
 }

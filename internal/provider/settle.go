@@ -16,7 +16,6 @@ const (
 	firstLookInDoubt = 5 * time.Second
 	firstLook        = time.Minute
 	longestLook      = time.Hour
-	doubtAlarm       = 24 * time.Hour // from then on someone must look
 )
 
 // handleSettling looks at one thing that was left open. The consumer's redeliveries are the list of what is open, and
@@ -31,7 +30,7 @@ func (w *Worker) settle(ctx context.Context, r request) error {
 		return nil
 	}
 	first := w.firstLook
-	if c := r.event.Data.Charge; c != nil && countedAs(c) == events.ChargeStatusInDoubt {
+	if c := r.event.Data.Charge; c != nil && c.InDoubt() {
 		first = w.doubtLook
 	}
 	look := first
@@ -47,7 +46,7 @@ func (w *Worker) settle(ctx context.Context, r request) error {
 		return err
 	}
 	if c := e.Event.Data.Charge; c != nil {
-		w.doubts.note(c.ID, countedAs(c)) // a delivery may have settled it
+		w.doubts.note(c) // a delivery may have settled it
 	}
 	if superseded(r, e) {
 		return nil
@@ -125,11 +124,7 @@ func (w *Worker) settleCharge(ctx context.Context, r request, e eventlog.Entry) 
 		// The buyer did not act in time. A payment made in the last moment wins: the answer shows it.
 		err = w.cancelPayment(ctx, r, p, e, true)
 	default:
-		if c.Status == events.ChargeStatusInDoubt && w.cfg.Now().Sub(r.event.Time) > doubtAlarm {
-			w.cfg.Logger.Error().Str("entity_id", c.ID).Str("customer_id", c.CustomerID).Str("payment", c.ProviderPaymentID).
-				Int("attempt", r.attempt).Msg("charge in doubt for more than a day")
-		}
-		err = w.resumePayment(ctx, r, p, e)
+		err = w.settleOpen(ctx, r, p, e)
 	}
 	if err != nil {
 		return time.Time{}, err
@@ -148,10 +143,11 @@ func (w *Worker) settleCharge(ctx context.Context, r request, e eventlog.Entry) 
 	return due, nil
 }
 
-// chargeSettled tells whether nothing about a charge is to be waited for: its status is final, it is not tried again, and
-// no refund is open.
+// chargeSettled tells whether nothing about a charge is to be waited for: its status is final, it is not tried again, no
+// refund is open, and nobody has to look at it.
 func chargeSettled(c *events.Charge) bool {
-	return c.Status.Final() && !c.Retrying() && !slices.ContainsFunc(c.Refunds, func(one events.Refund) bool { return one.Status.Open() })
+	return c.Status.Final() && !c.Retrying() && c.Review == nil &&
+		!slices.ContainsFunc(c.Refunds, func(one events.Refund) bool { return one.Status.Open() })
 }
 
 // settleCheckout looks at a checkout's page until it is final, and at its payment until its charge has succeeded.

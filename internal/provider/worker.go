@@ -47,6 +47,8 @@ type WorkerConfig struct {
 	Rate float64
 	// BackfillEvery is the time between two readings of the providers' lists of deliveries; 0 = 5 minutes.
 	BackfillEvery time.Duration
+	// ReviewAfter is how long something may stay in doubt before a person is asked to look; 0 = 24 h.
+	ReviewAfter time.Duration
 	// Registerer takes the metrics; nil = none.
 	Registerer prometheus.Registerer
 	// Random spreads retries: a number from 0 to below n; nil = at random.
@@ -65,6 +67,7 @@ type Worker struct {
 	metrics   *workerMetrics
 	accounts  accountCache
 	doubts    doubts
+	absences  absences
 	backfill  backfillMemory
 	backlogs  []*backlog
 	failures  map[eventlog.ConsumerName]*eventlog.Failures // of requests and settling
@@ -92,6 +95,9 @@ func NewWorker(log WorkerLog, providers map[string]API, cfg WorkerConfig) *Worke
 	if cfg.BackfillEvery <= 0 {
 		cfg.BackfillEvery = backfillEvery
 	}
+	if cfg.ReviewAfter <= 0 {
+		cfg.ReviewAfter = reviewAfter
+	}
 	metrics := newWorkerMetrics(cfg.Registerer)
 	w := &Worker{
 		log: log, providers: make(map[string]*guardedAPI, len(providers)), cfg: cfg, metrics: metrics, spread: spreadBy(cfg.Random),
@@ -99,7 +105,8 @@ func NewWorker(log WorkerLog, providers map[string]API, cfg WorkerConfig) *Worke
 			Source: SourceWorker, Logger: cfg.Logger, Now: cfg.Now, Registerer: cfg.Registerer,
 		}),
 		failures: map[eventlog.ConsumerName]*eventlog.Failures{eventlog.ConsumerRequests: {}, eventlog.ConsumerSettling: {}},
-		doubts:   doubts{gauge: metrics.inDoubt}, doubtLook: firstLookInDoubt, firstLook: firstLook, retryFirst: firstRetry, tryMost: tryMost,
+		doubts:   doubts{inDoubt: metrics.inDoubt, toReview: metrics.toReview}, absences: absences{gap: absenceGap},
+		doubtLook: firstLookInDoubt, firstLook: firstLook, retryFirst: firstRetry, tryMost: tryMost,
 	}
 	for _, consumer := range []eventlog.ConsumerName{
 		eventlog.ConsumerRequests, eventlog.ConsumerSettling, eventlog.ConsumerWorkerDecisions,
@@ -194,14 +201,24 @@ func (r request) otherKey(key string) string {
 // old tells whether the provider may have forgotten the keys of an earlier try.
 func (w *Worker) old(r request) bool { return w.cfg.Now().Sub(r.event.Time) > lookUpAfter }
 
+// finder looks for what an earlier try may have made; ok is false if it finds nothing.
+type finder[T any] func() (found T, ok bool, err error)
+
 // create makes what takes no money. The key is the same on every try, so a try that was not answered is not made twice.
 // Where the key does not help, because it may be forgotten or is spent, the provider is asked whether it has the object,
 // and only then is it made, under another key if need be. Should the call that spent the key still take effect, the second
-// object is one that nobody knows of and that nothing is paid with.
-func create[T any](w *Worker, r request, key string, find func() (T, bool, error), send func(key string) (T, error)) (T, error) {
+// object is one that nobody knows of and that nothing is paid with. Where the key may be forgotten, every witness is
+// heard, and that there is nothing must be seen twice, some minutes apart.
+func create[T any](w *Worker, r request, key string, find finder[T], send func(key string) (T, error), more ...finder[T]) (T, error) {
 	if w.old(r) {
-		if found, ok, err := find(); ok || err != nil {
-			return found, err
+		for _, witness := range append([]finder[T]{find}, more...) {
+			if found, ok, err := witness(); ok || err != nil {
+				return found, err
+			}
+		}
+		if err := w.absent(key); err != nil {
+			var none T
+			return none, err
 		}
 	}
 	made, err := send(key)
@@ -301,7 +318,7 @@ func (w *Worker) updateCharge(ctx context.Context, r request, id string, in even
 		return e, appended, fmt.Errorf("update charge %s: %w", id, err)
 	}
 	if e.Event != nil {
-		w.doubts.note(id, countedAs(e.Event.Data.Charge))
+		w.doubts.note(e.Event.Data.Charge)
 	}
 	return e, appended, nil
 }
@@ -350,7 +367,7 @@ func (w *Worker) requests() map[events.Type]func(context.Context, request) error
 		events.ChargeCancelRequested:         w.chargeCancelRequested,
 		events.ChargeFailed:                  w.chargeEnded,
 		events.ChargeCanceled:                w.chargeEnded,
-		events.ChargeRefundRequested:         w.refundRequested,
+		events.ChargeRefundRequested:         w.refundOrReview,
 		events.ChargeRefreshRequested:        w.refundsRefreshRequested,
 		events.ChargeRetryRequested:          w.retryRequested,
 		events.CheckoutRequested:             w.checkoutRequested,
@@ -473,33 +490,4 @@ func (c *accountCache) drop(id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.accounts, id)
-}
-
-// doubts counts the charges of which it is not known whether money was taken.
-type doubts struct {
-	gauge prometheus.Gauge
-	mu    sync.Mutex
-	open  map[string]struct{} // guarded by mu, by charge id
-}
-
-func (d *doubts) note(chargeID string, status events.ChargeStatus) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if status == events.ChargeStatusInDoubt {
-		if d.open == nil {
-			d.open = map[string]struct{}{}
-		}
-		d.open[chargeID] = struct{}{}
-	} else {
-		delete(d.open, chargeID)
-	}
-	d.gauge.Set(float64(len(d.open)))
-}
-
-// forget begins anew.
-func (d *doubts) forget() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	clear(d.open)
-	d.gauge.Set(0)
 }

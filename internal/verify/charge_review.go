@@ -63,7 +63,8 @@ func (s *step) resolution(c *events.Charge) {
 		return
 	}
 	s.is.resolved = true
-	if s.was == nil || s.was.status != string(events.ChargeStatusInDoubt) {
+	attempt := s.was != nil && s.was.retry != nil && s.was.retry.status == events.RetryInDoubt
+	if s.was == nil || s.was.status != string(events.ChargeStatusInDoubt) && !attempt {
 		s.problem("resolved by an operator, and it was not in doubt")
 	}
 	if r.Outcome != c.Status {
