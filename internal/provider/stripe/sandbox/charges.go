@@ -241,25 +241,6 @@ func (c *call) afterCharge(ch *charge, rule cardRule) {
 	}
 }
 
-// earlyFraudWarning is the issuer's word that a payment may be fraudulent.
-type earlyFraudWarning struct {
-	ID            string   `json:"id"`
-	Object        string   `json:"object"`
-	Actionable    bool     `json:"actionable"`
-	Charge        string   `json:"charge"`
-	Created       int64    `json:"created"`
-	FraudType     string   `json:"fraud_type"`
-	Livemode      bool     `json:"livemode"`
-	PaymentIntent nullable `json:"payment_intent"`
-}
-
-func (c *call) warnOfFraud(ch *charge) {
-	c.emit("radar.early_fraud_warning.created", earlyFraudWarning{
-		ID: c.objectID("issfr_"), Object: "radar.early_fraud_warning", Actionable: !ch.Refunded, Charge: ch.ID, Created: c.now().Unix(),
-		FraudType: "misc", PaymentIntent: ch.PaymentIntent,
-	})
-}
-
 func retrieveCharge(c *call) (any, *apiError) {
 	if err := c.params.done(); err != nil {
 		return nil, err

@@ -25,6 +25,7 @@ func (s *Server) registerControl() {
 	s.mux.HandleFunc("POST /_sandbox/3ds/{id}", s.resolveIntent)
 	s.mux.HandleFunc("POST /_sandbox/payment_methods/{id}/decline", s.declineMethod)
 	s.mux.HandleFunc("POST /_sandbox/trigger", s.trigger)
+	s.registerMoney()
 	s.mux.HandleFunc("/_sandbox/", func(w http.ResponseWriter, r *http.Request) {
 		controlError(w, http.StatusNotFound, fmt.Errorf("no control call %s %s", r.Method, r.URL.Path))
 	})

@@ -71,14 +71,23 @@ func disputeRoutes() []route {
 	}
 }
 
-// openDispute begins what a test card brings: a chargeback, which takes the money at once, or a warning, which does not.
+// openDispute begins what a test card brings.
 func (c *call) openDispute(ch *charge, reason string) {
 	if ch.Disputed || ch.Refunded {
 		return
 	}
+	inquiry := reason == disputeInquiry
+	if inquiry {
+		reason = "fraudulent"
+	}
+	c.newDispute(ch, reason, ch.AmountCaptured, inquiry)
+}
+
+// newDispute makes a chargeback, which takes the money at once, or a warning, which does not. A charge can have several.
+func (c *call) newDispute(ch *charge, reason string, amount int64, inquiry bool) *dispute {
 	now := c.now()
 	d := &dispute{
-		ID: c.objectID("dp_"), Object: "dispute", Amount: ch.AmountCaptured, BalanceTransactions: []*balanceTransaction{}, Charge: ch.ID,
+		ID: c.objectID("dp_"), Object: "dispute", Amount: amount, BalanceTransactions: []*balanceTransaction{}, Charge: ch.ID,
 		Created: now.Unix(), Currency: ch.Currency, Evidence: map[string]nullable{}, Metadata: map[string]string{}, PaymentIntent: ch.PaymentIntent,
 		EvidenceDetails:      evidenceDetails{DueBy: nullInt(now.Add(disputeTime).Unix())},
 		PaymentMethodDetails: disputedMethod{Type: "card", Card: disputedCard{Brand: ch.PaymentMethodDetails.Card.Brand, NetworkReasonCode: "10.4"}},
@@ -87,25 +96,36 @@ func (c *call) openDispute(ch *charge, reason string) {
 	for _, field := range evidenceFields() {
 		d.Evidence[field] = ""
 	}
-	if reason == disputeInquiry {
-		d.Reason, d.Status, d.IsChargeRefundable = "fraudulent", disputeWarning, true
+	if inquiry {
+		d.Status, d.IsChargeRefundable = disputeWarning, true
 	} else {
-		d.BalanceTransactions = append(d.BalanceTransactions, c.newBalanceTransaction(d.ID, d.Currency, "adjustment", -d.Amount, disputeFee))
+		c.withdraw(d)
 	}
 	c.disputes.add(d.ID, d)
 	before := snapshot(ch)
 	ch.Disputed, ch.Dispute = true, nullable(d.ID)
 	c.emit("charge.dispute.created", d)
 	c.emitChange("charge.updated", before, ch)
-	if reason != disputeInquiry {
+	if !inquiry {
 		c.emit("charge.dispute.funds_withdrawn", d)
 	}
+	c.spendWarnings(ch)
+	return d
 }
 
-// mayRefund says whether a disputed charge can still be refunded: a warning allows it, and a dispute that was won.
+// withdraw takes the disputed money, and the fee.
+func (c *call) withdraw(d *dispute) {
+	d.BalanceTransactions = append(d.BalanceTransactions, c.newBalanceTransaction(d.ID, d.Currency, "adjustment", -d.Amount, disputeFee))
+}
+
+// mayRefund says whether a disputed charge can still be refunded: warnings allow it, and disputes that were won.
 func (s *Server) mayRefund(ch *charge) bool {
-	d := s.disputes.get(string(ch.Dispute))
-	return d == nil || d.IsChargeRefundable || d.Status == disputeWon
+	for _, d := range s.disputes.all {
+		if d.Charge == ch.ID && !d.IsChargeRefundable && d.Status != disputeWon {
+			return false
+		}
+	}
+	return true
 }
 
 // settleDispute ends a dispute; winning gives the money back.

@@ -7,13 +7,15 @@ const maxExpandDepth = 4
 // expandable says what kind of object a field of a kind of object holds the id of, "" when it can't be expanded.
 func expandable(kind, field string) string {
 	fields := map[string]map[string]string{
-		"payment_intent":      {"customer": "customer", "latest_charge": "charge", "payment_method": "payment_method"},
-		"setup_intent":        {"customer": "customer", "payment_method": "payment_method"},
-		"payment_method":      {"customer": "customer"},
-		"charge":              {"balance_transaction": "balance_transaction", "customer": "customer", "dispute": "dispute", "payment_intent": "payment_intent", "refunds": "refunds"},
-		"checkout.session":    {"customer": "customer", "line_items": "line_items", "payment_intent": "payment_intent", "setup_intent": "setup_intent"},
-		"refund":              {"balance_transaction": "balance_transaction", "charge": "charge", "payment_intent": "payment_intent"},
-		"dispute":             {"charge": "charge", "payment_intent": "payment_intent"},
+		"payment_intent":   {"customer": "customer", "latest_charge": "charge", "payment_method": "payment_method"},
+		"setup_intent":     {"customer": "customer", "payment_method": "payment_method"},
+		"payment_method":   {"customer": "customer"},
+		"charge":           {"balance_transaction": "balance_transaction", "customer": "customer", "dispute": "dispute", "payment_intent": "payment_intent", "refunds": "refunds"},
+		"checkout.session": {"customer": "customer", "line_items": "line_items", "payment_intent": "payment_intent", "setup_intent": "setup_intent"},
+		"refund":           {"balance_transaction": "balance_transaction", "charge": "charge", "payment_intent": "payment_intent"},
+		"dispute":          {"charge": "charge", "payment_intent": "payment_intent"},
+
+		"early_fraud_warning": {"charge": "charge", "payment_intent": "payment_intent"},
 		"balance_transaction": {"source": "charge"},
 		"customer":            {"invoice_settings": "invoice_settings"},
 		"invoice_settings":    {"default_payment_method": "payment_method"},
@@ -155,6 +157,9 @@ func (s *Server) object(id string) any {
 		return v
 	}
 	if v, ok := s.disputes.find(id); ok {
+		return v
+	}
+	if v, ok := s.warnings.find(id); ok {
 		return v
 	}
 	if v, ok := s.balances.find(id); ok {

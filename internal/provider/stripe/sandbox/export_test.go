@@ -64,6 +64,7 @@ func contents(s *Server) map[string]any {
 	put(out, &s.sessions)
 	put(out, &s.refunds)
 	put(out, &s.disputes)
+	put(out, &s.warnings)
 	put(out, &s.balances)
 	put(out, &s.events)
 	put(out, &s.endpoints)

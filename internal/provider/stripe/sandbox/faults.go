@@ -217,5 +217,8 @@ func (s *Server) ownerOf(id string) string {
 	if o, ok := s.disputes.find(id); ok {
 		return s.ownerOf(o.Charge)
 	}
+	if o, ok := s.warnings.find(id); ok {
+		return s.ownerOf(o.Charge)
+	}
 	return ""
 }

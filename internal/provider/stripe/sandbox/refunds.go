@@ -3,9 +3,10 @@ package sandbox
 import "net/http"
 
 const (
-	refundPending   = "pending"
-	refundSucceeded = "succeeded"
-	refundFailed    = "failed"
+	refundPending     = "pending"
+	refundNeedsAction = "requires_action" // it waits for the buyer's bank details
+	refundSucceeded   = "succeeded"
+	refundFailed      = "failed"
 )
 
 type refund struct {
@@ -90,6 +91,7 @@ func createRefund(c *call) (any, *apiError) {
 	c.countRefunds(ch)
 	c.emitChange("charge.refunded", before, ch)
 	c.emit("refund.created", r)
+	c.spendWarnings(ch)
 	if ch.rule.refundThen != "" {
 		c.after(c.cfg.SettleAfter, taskSettleRefund, r.ID, ch.rule.refundThen)
 	}
@@ -143,10 +145,15 @@ func (c *call) settleRefund(r *refund, status string) {
 	if r.Status == intentCanceled || r.Status == refundFailed {
 		return
 	}
+	c.moveRefundTo(r, status, "")
+}
+
+// moveRefundTo sets a refund's state; the money of one that ends without success comes back.
+func (c *call) moveRefundTo(r *refund, status, reason string) {
 	before := snapshot(r)
 	r.Status = status
 	if status == refundFailed {
-		r.FailureReason = "expired_or_canceled_card"
+		r.FailureReason = orDefault(reason, "expired_or_canceled_card")
 		r.FailureBalanceTransaction = c.newBalanceTransaction(r.ID, r.Currency, "refund_failure", r.Amount, 0).ID
 	}
 	c.returnRefund(r)
@@ -207,7 +214,7 @@ func cancelRefund(c *call) (any, *apiError) {
 	if err != nil {
 		return nil, err
 	}
-	if r.Status != refundPending {
+	if r.Status != refundPending && r.Status != refundNeedsAction {
 		return nil, refused("", "", "The refund %s has a status of %s and cannot be canceled.", r.ID, r.Status)
 	}
 	c.settleRefund(r, intentCanceled)

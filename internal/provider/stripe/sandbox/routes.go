@@ -9,7 +9,7 @@ import (
 // routes lists every endpoint of the API.
 func routes() []route {
 	return slices.Concat(customerRoutes(), paymentMethodRoutes(), paymentIntentRoutes(), setupIntentRoutes(), chargeRoutes(),
-		checkoutSessionRoutes(), refundRoutes(), disputeRoutes(), eventRoutes(), webhookEndpointRoutes(), accountRoutes())
+		checkoutSessionRoutes(), refundRoutes(), disputeRoutes(), fraudWarningRoutes(), eventRoutes(), webhookEndpointRoutes(), accountRoutes())
 }
 
 // operations lists the names that faults take.

@@ -75,6 +75,7 @@ func objectsOfEveryKind(t *testing.T, w *world) map[string][]map[string]any {
 		"/v1/customers", "/v1/payment_methods?customer=" + cus, "/v1/payment_intents", "/v1/payment_intents?expand[]=data.latest_charge&expand[]=data.customer&expand[]=data.payment_method",
 		"/v1/setup_intents", "/v1/setup_intents?expand[]=data.payment_method", "/v1/charges", "/v1/charges?expand[]=data.balance_transaction&expand[]=data.refunds",
 		"/v1/checkout/sessions", "/v1/checkout/sessions?expand[]=data.line_items&expand[]=data.payment_intent", "/v1/refunds", "/v1/refunds?expand[]=data.charge", "/v1/disputes",
+		"/v1/radar/early_fraud_warnings", "/v1/radar/early_fraud_warnings?expand[]=data.charge",
 		"/v1/events", "/v1/webhook_endpoints", "/v1/checkout/sessions/" + setup.ID + "/line_items",
 	} {
 		sep := "?"

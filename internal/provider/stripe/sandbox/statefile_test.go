@@ -24,7 +24,7 @@ func (w *world) shown() string {
 	w.t.Helper()
 	var b strings.Builder
 	for _, path := range []string{
-		"customers", "payment_intents", "setup_intents", "charges", "checkout/sessions", "refunds", "disputes",
+		"customers", "payment_intents", "setup_intents", "charges", "checkout/sessions", "refunds", "disputes", "radar/early_fraud_warnings",
 		"events?limit=100", "webhook_endpoints", "balance",
 	} {
 		_, _, body := w.raw("GET", "/v1/"+path, "", "")

@@ -193,6 +193,7 @@ type tables struct {
 	sessions   table[checkoutSession]
 	refunds    table[refund]
 	disputes   table[dispute]
+	warnings   table[earlyFraudWarning]
 	balances   table[balanceTransaction]
 	events     table[event]
 	endpoints  table[webhookEndpoint]
@@ -207,6 +208,7 @@ func newTables() tables {
 		clock: newTable[clock]("clock"), customers: newTable[customer]("customers"), methods: newTable[paymentMethod]("payment_methods"),
 		payments: newTable[paymentIntent]("payment_intents"), setups: newTable[setupIntent]("setup_intents"), charges: newTable[charge]("charges"),
 		sessions: newTable[checkoutSession]("checkout_sessions"), refunds: newTable[refund]("refunds"), disputes: newTable[dispute]("disputes"),
+		warnings: newTable[earlyFraudWarning]("early_fraud_warnings"),
 		balances: newTable[balanceTransaction]("balance_transactions"), events: newTable[event]("events"),
 		endpoints: newTable[webhookEndpoint]("webhook_endpoints"), deliveries: newTable[delivery]("deliveries"), actions: newTable[action]("actions"),
 		keys: newTable[storedAnswer]("idempotency_keys"), tasks: newTable[task]("tasks"),
@@ -218,7 +220,7 @@ func newTables() tables {
 // stores lists the tables, in the order in which a state file is written anew.
 func (t *tables) stores() []store {
 	return []store{
-		&t.clock, &t.customers, &t.methods, &t.payments, &t.setups, &t.charges, &t.sessions, &t.refunds, &t.disputes, &t.balances,
+		&t.clock, &t.customers, &t.methods, &t.payments, &t.setups, &t.charges, &t.sessions, &t.refunds, &t.disputes, &t.warnings, &t.balances,
 		&t.events, &t.endpoints, &t.deliveries, &t.actions, &t.keys, &t.tasks,
 	}
 }

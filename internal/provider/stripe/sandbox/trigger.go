@@ -72,6 +72,13 @@ func triggers() map[string]func(*triggerRun) {
 			t.do(updateDispute, t.disputeOf(), "evidence[uncategorized_text]", "winning_evidence")
 		},
 
+		"radar.early_fraud_warning.updated": func(t *triggerRun) {
+			t.pay(goodCard)
+			if ch, ok := t.charges.find(t.made["charge"]); ok {
+				t.warnOfFraud(ch)
+			}
+			t.do(createRefund, "", "payment_intent", t.made["payment_intent"])
+		},
 		"radar.early_fraud_warning.created": func(t *triggerRun) { t.pay("pm_card_createIssuerFraudRecord") },
 
 		"setup_intent.created":         func(t *triggerRun) { t.setupWith("") },
