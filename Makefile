@@ -35,13 +35,14 @@ test-browser: ## the hosted pages in headless Chromium (installs it where it is 
 	$(GO) test -count=1 -timeout 5m -tags browser -run 'Browser' ./internal/provider/stripe/sandbox/...
 
 .PHONY: crash
-crash: ## kill the real processes at every crash point, under load, and hold everything against each other
-	$(GO) test -tags crashpoints -count=1 -timeout 20m -parallel 9 -run '^TestCrashPoints$$' -v ./internal/e2e
+crash: ## kill the real processes at every crash point, break their network, under load; then hold everything against each other
+	$(GO) test -tags crashpoints -count=1 -timeout 20m -parallel 9 -run '^(TestCrashPoints|TestNetwork|TestStandByTakesOver|TestManyAtOnce|TestKillsAtRandom)$$' -v ./internal/e2e
 
 .PHONY: check
 check: ## formatting, vet, tidy go.mod
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
 	$(GO) vet ./...
+	$(GO) vet -tags crashpoints ./internal/crashpoint ./internal/e2e
 	$(GO) mod tidy -diff
 	$(GO) mod verify
 

@@ -67,7 +67,7 @@ func TestCrashPoints(t *testing.T) {
 		}
 	})
 	sum := 0
-	for point := range crashRuns() {
+	for point := range crashPoints() {
 		sum += report.deaths[point]
 		if report.deaths[point] == 0 && strings.HasPrefix(point, os.Getenv("CRASH_POINTS")) {
 			t.Errorf("no process died at %s", point)
@@ -91,9 +91,9 @@ func crashJobs(t *testing.T) (jobs, slow chan crashJob) {
 			hits = append(hits, n)
 		}
 	}
-	runs := crashRuns()
-	jobs, slow = make(chan crashJob, 4*len(hits)*len(runs)), make(chan crashJob, len(hits)*len(runs))
-	for _, point := range slices.Sorted(maps.Keys(runs)) {
+	points, runs := crashPoints(), crashRuns()
+	jobs, slow = make(chan crashJob, 4*len(hits)*len(points)), make(chan crashJob, len(hits)*len(points))
+	for _, point := range slices.Sorted(maps.Keys(points)) {
 		if !strings.HasPrefix(point, os.Getenv("CRASH_POINTS")) {
 			continue
 		}
@@ -102,7 +102,7 @@ func crashJobs(t *testing.T) (jobs, slow chan crashJob) {
 			if run.once && nth > 1 {
 				continue
 			}
-			for _, program := range run.programs {
+			for _, program := range points[point] {
 				j := crashJob{point: point, nth: nth, program: program, crashRun: run}
 				if program == "backfill" {
 					slow <- j

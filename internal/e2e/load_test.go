@@ -1,3 +1,5 @@
+//go:build crashpoints
+
 package e2e_test
 
 import (
@@ -132,6 +134,10 @@ func (l *load) story(ctx context.Context, id string) error {
 		return l.pk.Customer.Sync(ctx, paykit.CustomerSync{ReferenceID: id, Name: "Jane " + id, Metadata: map[string]string{"plan": "pro"}})
 	}, nil)
 	if err != nil {
+		return err
+	}
+	// A request that is still to be carried out when its customer is deleted ends as failed.
+	if _, err := l.ended(ctx, events.ChargeID(id+" queued")); err != nil {
 		return err
 	}
 	_, err = again(ctx, "delete", func() (*paykit.Customer, error) { return l.pk.Customer.Delete(ctx, customer.ID) }, nil)
@@ -285,13 +291,7 @@ func (l *load) settle(ctx context.Context) {
 	l.mu.Unlock()
 	ended := map[string]*paykit.Charge{}
 	for id := range want {
-		c, err := again(ctx, "charge "+id, func() (*paykit.Charge, error) {
-			c, err := l.pk.Charge.Get(ctx, id)
-			if refusal, ok := errors.AsType[*paykit.Error](err); ok && refusal.Code == paykit.CodeChargeNotFound {
-				return nil, context.DeadlineExceeded // it stands in the queue, or its delivery is on its way
-			}
-			return c, err
-		}, func(c *paykit.Charge) bool { return c.Status.Final() })
+		c, err := l.ended(ctx, id)
 		if err != nil {
 			l.s.t.Errorf("charge %s: %v", id, err)
 			continue
@@ -320,6 +320,17 @@ func (l *load) settle(ctx context.Context) {
 		delete(captures, id)
 	}
 	l.s.verify()
+}
+
+// ended waits until a charge has its end.
+func (l *load) ended(ctx context.Context, id string) (*paykit.Charge, error) {
+	return again(ctx, "charge "+id, func() (*paykit.Charge, error) {
+		c, err := l.pk.Charge.Get(ctx, id)
+		if refusal, ok := errors.AsType[*paykit.Error](err); ok && refusal.Code == paykit.CodeChargeNotFound {
+			return nil, errNotYet // it stands in the queue, or its delivery is on its way
+		}
+		return c, err
+	}, func(c *paykit.Charge) bool { return c.Status.Final() })
 }
 
 // consumerInfo is what is needed of a consumer's state.

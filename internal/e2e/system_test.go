@@ -72,15 +72,15 @@ func (s *system) startNATS() {
 
 // startIngest starts ingest with two secrets, as while one is rolled.
 func (s *system) startIngest(env ...string) {
-	s.in = start(s.t, append(append(s.env(), env...), "PAYKIT_HTTP_ADDR="+host(s.ingest), "STRIPE_WEBHOOK_SECRETS="+webhookSecret+","+s.secret), "ingest")
+	s.in = start(s.t, append(append(s.env(), "PAYKIT_HTTP_ADDR="+host(s.ingest), "STRIPE_WEBHOOK_SECRETS="+webhookSecret+","+s.secret), env...), "ingest")
 }
 
 func (s *system) startWorker(env ...string) {
-	s.wk = start(s.t, append(append(s.env(), env...), "PAYKIT_HTTP_ADDR="+host(s.worker), "STRIPE_API_KEY=sk_test_e2e", "STRIPE_API_BASE="+s.sandbox), "worker")
+	s.wk = start(s.t, append(append(s.env(), "PAYKIT_HTTP_ADDR="+host(s.worker), "STRIPE_API_KEY=sk_test_e2e", "STRIPE_API_BASE="+s.sandbox), env...), "worker")
 }
 
 func (s *system) startProjector(env ...string) {
-	s.pr = start(s.t, append(append(s.env(), env...), "PAYKIT_HTTP_ADDR="+host(s.views), "PAYKIT_DATA_DIR="+s.viewsDir()), "projector")
+	s.pr = start(s.t, append(append(s.env(), "PAYKIT_HTTP_ADDR="+host(s.views), "PAYKIT_DATA_DIR="+s.viewsDir()), env...), "projector")
 }
 
 func (s *system) viewsDir() string { return filepath.Join(s.dir, "views") }

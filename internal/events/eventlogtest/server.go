@@ -25,6 +25,8 @@ type Server struct {
 	tb      testing.TB
 	options server.Options
 	server  *server.Server
+
+	inProcess bool // clients connect through memory
 }
 
 // Start runs a server until the test ends. Each change may set options before it starts.
@@ -88,6 +90,9 @@ func (s *Server) Resume() {
 func (s *Server) Conn(tb testing.TB, options ...nats.Option) *nats.Conn {
 	tb.Helper()
 	options = append([]nats.Option{nats.MaxReconnects(-1), nats.ReconnectWait(20 * time.Millisecond), nats.ReconnectJitter(0, 0)}, options...)
+	if s.inProcess {
+		options = append(options, nats.InProcessServer(s.server))
+	}
 	nc, err := nats.Connect(s.URL, options...)
 	if err != nil {
 		tb.Fatalf("connect to nats-server: %v", err)
