@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -106,10 +107,7 @@ func (l *Log) PutBack(ctx context.Context, e DeadEntry) error {
 	if !strings.HasPrefix(e.Subject, l.subject("cmd", "")) {
 		return fmt.Errorf("put back dead letter %d: %w", e.Sequence, ErrNotFound)
 	}
-	msg := &nats.Msg{Subject: e.Subject, Data: e.Body, Header: nats.Header{}}
-	for name, values := range e.Header {
-		msg.Header[name] = values
-	}
+	msg := &nats.Msg{Subject: e.Subject, Data: e.Body, Header: nats.Header(maps.Clone(e.Header))}
 	number := strconv.FormatUint(e.Sequence, 10)
 	msg.Header.Set(HeaderDeadLetter, number)
 	if err := l.connected(ctx); err != nil {

@@ -54,9 +54,8 @@ const (
 	ConsumerNormalizer ConsumerName = "normalizer" // of INBOX
 	ConsumerCommands   ConsumerName = "commands"   // of COMMANDS
 
-	// What was decided about dead letters: each gets every decision, and lets go of the other's.
-	ConsumerWorkerDecisions ConsumerName = "worker_decisions" // of DEAD: letters of the worker
-	ConsumerIngestDecisions ConsumerName = "ingest_decisions" // of DEAD: letters of ingest
+	ConsumerWorkerDecisions ConsumerName = "worker_decisions" // of DEAD: each of the two gets every decision,
+	ConsumerIngestDecisions ConsumerName = "ingest_decisions" // and lets go of those about the other's letters
 )
 
 func streamName(prefix, name string) string { return strings.ToUpper(prefix) + "_" + name }
