@@ -26,6 +26,7 @@ type chargeCreate struct {
 	Currency    string            `help:"Lower-case ISO 4217; default: the installation's."`
 	Description string            `required:"" help:"What is charged for."`
 	ReturnURL   string            `name:"return-url" help:"Where the buyer comes back to if the bank asks for authentication."`
+	Retry       string            `help:"Retry schedule of the installation, by its name, for a card that declines: standard, …"`
 	Metadata    map[string]string `help:"key=value pairs; they stay in history and must not name a person."`
 }
 
@@ -38,7 +39,9 @@ command: the charge comes back failed, with the reason.
 
   paykit charge create --customer user_123 --amount 1900 --description "March usage" -k march-user_123
   paykit charge create --customer user_123 --method meth_… --amount 1900 --description "March usage" \
-    --return-url https://app.example.com/back     (for banks that ask the buyer)`
+    --return-url https://app.example.com/back     (for banks that ask the buyer)
+  paykit charge create --customer user_123 --amount 1900 --description "March usage" --retry standard
+                                                  (a card that declines is tried again after 1 h, 1, 3 and 5 days)`
 }
 
 func (c chargeCreate) Run(a *app) error {
@@ -63,7 +66,7 @@ func (c chargeCreate) Run(a *app) error {
 	}
 	charge, err := pk.Charge.Create(a.ctx, paykit.ChargeCreate{
 		ProviderID: c.Provider, CustomerID: id, PaymentMethodID: c.Method, Amount: c.Amount, Currency: c.Currency,
-		Description: c.Description, Metadata: c.Metadata, ReturnURL: c.ReturnURL,
+		Description: c.Description, Metadata: c.Metadata, ReturnURL: c.ReturnURL, Retry: c.Retry,
 	}, c.options()...)
 	if err != nil {
 		return err
@@ -216,10 +219,14 @@ func (a *app) charge(c *paykit.Charge) error {
 	if len(c.Refunds) > 0 {
 		refunded = money(c.AmountRefunded, c.Currency) + " in " + strconv.Itoa(len(c.Refunds)) + " refund(s)"
 	}
+	retry := ""
+	if c.Retry != nil {
+		retry = ladder(c.Retry)
+	}
 	pairs := []string{
 		"id", c.ID, "status", string(c.Status), "amount", money(c.Amount, c.Currency), "description", c.Description,
 		"customerId", c.CustomerID, "paymentMethodId", c.PaymentMethodID, "checkoutId", c.CheckoutID,
-		"failure", failure, "action", action, "refunded", refunded, "review", review, "resolution", resolution, "payment", c.ProviderPaymentID, "created", when(c.CreatedAt),
+		"failure", failure, "retry", retry, "action", action, "refunded", refunded, "review", review, "resolution", resolution, "payment", c.ProviderPaymentID, "created", when(c.CreatedAt),
 	}
 	return a.fields(c, append(pairs, troubles(c)...)...)
 }
@@ -249,4 +256,13 @@ func troubles(c *paykit.Charge) (pairs []string) {
 		pairs = append(pairs, "fraud warning "+f.ProviderWarningID, line)
 	}
 	return pairs
+}
+
+// ladder says in one line how far a retry ladder is.
+func ladder(r *paykit.Retry) string {
+	text := r.Schedule + ", attempt " + strconv.Itoa(len(r.Attempts)) + " of " + strconv.Itoa(len(r.Delays)+1) + ", " + string(r.Status)
+	if r.NextAttemptAt != nil {
+		text += " until " + when(*r.NextAttemptAt)
+	}
+	return text
 }

@@ -28,6 +28,7 @@ type devCmd struct {
 	StripeBase      string `name:"stripe-api-base" env:"STRIPE_API_BASE" help:"With STRIPE_API_KEY: base URL of Stripe's API (${env})."`
 	Livemode        string `name:"stripe-livemode" env:"PAYKIT_STRIPE_LIVEMODE" default:"" enum:",any,live,test" help:"Whose deliveries lead to events: live, test or any; default: the key's mode, with the sandbox test (${env})."`
 	LogLevel        string `name:"log-level" env:"PAYKIT_LOG_LEVEL" default:"warn" enum:"debug,info,warn,error" help:"Least level to log (${env})."`
+	daemon.Retry
 }
 
 func (devCmd) Help() string {
@@ -44,10 +45,13 @@ var errStripeSecrets = errors.New("STRIPE_API_KEY is set, so Stripe's webhooks a
 
 func (c devCmd) Run(a *app) error {
 	started := time.Now()
+	if err := c.Check(); err != nil {
+		return err
+	}
 	log := daemon.Logging{LogLevel: c.LogLevel, LogFormat: "text"}.Logger(a.err, "dev")
 	cfg := dev.Config{
 		NATSPort: c.NATSPort, HTTPPort: c.HTTPPort, SandboxPort: c.SandboxPort, DataDir: c.DataDir,
-		Prefix: a.nats.Prefix, Env: a.nats.Env, DefaultCurrency: c.DefaultCurrency, StripeBase: c.StripeBase,
+		Prefix: a.nats.Prefix, Env: a.nats.Env, DefaultCurrency: c.DefaultCurrency, RetrySchedules: c.Schedules, StripeBase: c.StripeBase,
 		Livemode: c.Livemode, Logger: log,
 	}
 	if key := a.getenv("STRIPE_API_KEY") + a.getenv("STRIPE_API_KEY_FILE"); key != "" {

@@ -6,7 +6,8 @@ import (
 	"github.com/paykit-go/paykit/internal/events"
 )
 
-// chargeCancel is the command charge.cancel: stop a charge that has not ended yet. One that has is answered as it is.
+// chargeCancel is the command charge.cancel: stop a charge that has not ended yet, or that is to be tried again. One
+// that has ended is answered as it is.
 type chargeCancel struct{ chargeID string }
 
 func parseChargeCancel(f *fields, _ Config) command {
@@ -19,6 +20,9 @@ func (c chargeCancel) plan(*Handler, call) plan {
 		decide: func(_ context.Context, last *events.Event, cause events.Cause) (*events.Event, error) {
 			return events.DecideCharge(last, events.CancelCharge{}, cause)
 		},
-		settled: func(e *events.Event) bool { return e.Data.Charge.Status.Final() },
+		settled: func(e *events.Event) bool {
+			c := e.Data.Charge
+			return c.Status.Final() && !c.Retrying() // an attempt that is under way may still pay
+		},
 	}
 }

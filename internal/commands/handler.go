@@ -29,11 +29,13 @@ const (
 
 // Config says what commands are checked against.
 type Config struct {
-	Providers       []string         // ids of the configured providers ("stripe")
-	DefaultCurrency string           // lower-case ISO 4217, for commands that name none; "" = "usd"
-	Version         string           // of the program, as the NATS service tells it; "" = "0.0.0"
-	Logger          zerolog.Logger   // zero value = silent
-	Now             func() time.Time // the clock of events and generated keys; nil = time.Now
+	Providers       []string // ids of the configured providers ("stripe")
+	DefaultCurrency string   // lower-case ISO 4217, for commands that name none; "" = "usd"
+	// RetrySchedules are the delays between the attempts of a declined charge, by the schedule's name.
+	RetrySchedules map[string][]time.Duration
+	Version        string           // of the program, as the NATS service tells it; "" = "0.0.0"
+	Logger         zerolog.Logger   // zero value = silent
+	Now            func() time.Time // the clock of events and generated keys; nil = time.Now
 }
 
 // Handler carries out commands. It keeps no state but who waits for what, so any number of them may work on one log.

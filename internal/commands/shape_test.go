@@ -26,6 +26,7 @@ func wellShaped() map[string]map[string]any {
 		"charge.create": {
 			"providerId": "stripe", "customerId": "cust_1", "paymentMethodId": "meth_1", "amount": 4900, "currency": "usd",
 			"description": "Pro", "metadata": map[string]any{"k": "v"}, "returnURL": "https://x.example/ok",
+			"retry": "standard",
 		},
 		"charge.refund": {"chargeId": "chg_1", "amount": 100, "reason": "duplicate"},
 		"charge.cancel": {"chargeId": "chg_1"},
@@ -41,7 +42,7 @@ func optional() map[string][]string {
 		"customer.sync":   {"email", "name", "metadata"},
 		"customer.delete": {"customerId", "referenceId"},
 		"checkout.create": {"currency", "cancelURL", "attachMethod", "metadata"},
-		"charge.create":   {"currency", "metadata", "returnURL"},
+		"charge.create":   {"currency", "metadata", "returnURL", "retry"},
 		"charge.refund":   {"amount", "reason"},
 		"charge.resolve":  {"providerPaymentId"},
 	}
@@ -215,6 +216,8 @@ func TestShapeRules(t *testing.T) {
 		{"checkout.create", "cancelURL", "https://x.example/?u=bob@example.com", events.CodePersonalData},
 		{"payment_method.attach", "returnURL", "ftp://x.example/", events.CodeInvalidRequest},
 		{"payment_method.attach", "returnURL", "https://x.example/4242424242424242", events.CodePersonalData},
+		{"charge.create", "retry", "", events.CodeInvalidRequest},
+		{"charge.create", "retry", 3, events.CodeInvalidRequest},
 		{"charge.create", "returnURL", "x", events.CodeInvalidRequest},
 		{"charge.create", "returnURL", "https://x.example/" + x("x", maxURL), events.CodeInvalidRequest},
 		{"charge.create", "returnURL", "https://x.example/?c=4242%204242%204242%204242", events.CodePersonalData},

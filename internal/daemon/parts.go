@@ -25,7 +25,8 @@ type Ingest struct {
 	Secrets         []string // of Stripe's webhooks
 	SecretsFile     string   // where they came from, to be watched; "" = not from a file
 	DefaultCurrency string
-	Livemode        string // whose deliveries lead to events: [LiveMode], [TestMode], or [AnyMode] and ""
+	RetrySchedules  RetrySchedules // beside the built-in ones
+	Livemode        string         // whose deliveries lead to events: [LiveMode], [TestMode], or [AnyMode] and ""
 
 	poll time.Duration // of SecretsFile; 0 = 2 s
 }
@@ -63,8 +64,12 @@ func (p Ingest) Start(_ context.Context, e Env) (func(context.Context) error, er
 	if err != nil {
 		return nil, err
 	}
+	schedules, err := p.RetrySchedules.Delays()
+	if err != nil {
+		return nil, &UsageError{Err: err}
+	}
 	handler := commands.New(e.Log, commands.Config{
-		Providers: []string{stripeID}, DefaultCurrency: p.DefaultCurrency, Version: Version(), Logger: log,
+		Providers: []string{stripeID}, DefaultCurrency: p.DefaultCurrency, RetrySchedules: schedules, Version: Version(), Logger: log,
 	})
 	e.HTTP.Mux.Handle("/webhooks/", provider.NewDoor(e.Log, webhooks, provider.DoorConfig{Logger: log, Registerer: e.HTTP.Metrics}))
 	normalizer := provider.NewNormalizer(e.Log, webhooks, provider.NormalizerConfig{

@@ -31,7 +31,8 @@ type Config struct {
 
 	Prefix          string // "" = paykit
 	Env             string
-	DefaultCurrency string   // "" = usd
+	DefaultCurrency string // "" = usd
+	RetrySchedules  daemon.RetrySchedules
 	StripeKey       string   // "" = the sandbox
 	StripeBase      string   // "" = Stripe, or the sandbox
 	WebhookSecrets  []string // none = one is made
@@ -156,7 +157,7 @@ func runParts(ctx context.Context, c Config, a Addresses, ns *server.Server, l n
 	h := daemon.NewHTTP()
 	h.Check(daemon.NATSCheck(nc))
 	parts := []daemon.Part{
-		daemon.Ingest{Secrets: secrets, DefaultCurrency: c.DefaultCurrency, Livemode: c.Livemode},
+		daemon.Ingest{Secrets: secrets, DefaultCurrency: c.DefaultCurrency, RetrySchedules: c.RetrySchedules, Livemode: c.Livemode},
 		daemon.Worker{Stripe: stripe},
 		daemon.Projector{DataDir: a.DataDir},
 	}
