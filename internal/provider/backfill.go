@@ -12,6 +12,8 @@ import (
 )
 
 const (
+	lateAfter       = time.Minute      // from which age on a delivery that did not come is missed, and not merely on its way
+	silentAfter     = 10 * time.Minute // for how long deliveries may be missed, and none come, before someone must look
 	backfillEvery   = 5 * time.Minute
 	firstBackfill   = time.Minute
 	backfillOverlap = time.Hour           // what the provider lists late
@@ -23,6 +25,25 @@ const (
 type backfillMemory struct {
 	mu   sync.Mutex
 	seen map[string]map[string]struct{} // guarded by mu, by provider and delivery id
+	// missed is when the first of the deliveries was made that had to be fetched while none came by itself; zero while they
+	// come. Guarded by mu, by provider.
+	missed map[string]time.Time
+}
+
+// fate is what the backfill found of a listed delivery.
+type fate int
+
+const (
+	passedOver fate = iota // it is not to be stored, or can't be
+	arrived                // it was there
+	fetched                // it was not, and is now
+)
+
+// forget begins anew.
+func (m *backfillMemory) forget() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	clear(m.missed)
 }
 
 // backfillLoop fetches deliveries that never arrived, while this worker is the active one.
@@ -38,6 +59,8 @@ func (w *Worker) backfillLoop(ctx context.Context) error {
 		}
 		timer.Reset(w.cfg.BackfillEvery)
 		if !w.active.Load() {
+			w.backfill.forget() // another worker looks after it
+			w.metrics.heard()
 			continue
 		}
 		if err := w.Backfill(ctx); err != nil && ctx.Err() == nil {
@@ -62,10 +85,11 @@ func (w *Worker) Backfill(ctx context.Context) error {
 
 func (w *Worker) backfillFrom(ctx context.Context, p *guardedAPI, hooks Webhooks) error {
 	started := w.cfg.Now()
-	since, err := w.backfillSince(ctx, p.id, started)
+	since, first, err := w.backfillSince(ctx, p.id, started)
 	if err != nil {
 		return err
 	}
+	missed := w.backfill.missed[p.id]
 	seen := w.backfill.seen[p.id]
 	next := map[string]struct{}{}
 	err = p.ListDeliveries(ctx, since, func(body []byte) error {
@@ -75,8 +99,14 @@ func (w *Worker) backfillFrom(ctx context.Context, p *guardedAPI, hooks Webhooks
 			return nil
 		}
 		if _, ok := seen[d.ID]; !ok {
-			if err := w.backfillOne(ctx, p.id, d, body); err != nil {
+			became, err := w.backfillOne(ctx, p.id, d, body)
+			if err != nil {
 				return err
+			}
+			// Only of types that mean something: the list also holds those that the endpoint is not sent. The first
+			// reading finds what was made before there was an endpoint.
+			if !first && len(d.Observations) > 0 {
+				missed = missedSince(missed, d, became, started)
 			}
 		}
 		crashpoint.Hit("backfill.listed")
@@ -96,56 +126,74 @@ func (w *Worker) backfillFrom(ctx context.Context, p *guardedAPI, hooks Webhooks
 		w.backfill.seen = map[string]map[string]struct{}{}
 	}
 	w.backfill.seen[p.id] = next
+	if w.backfill.missed == nil {
+		w.backfill.missed = map[string]time.Time{}
+	}
+	w.backfill.missed[p.id] = missed
+	w.metrics.missing(p.id, missed, started)
 	return nil
 }
 
-// backfillSince is from when on a provider's list is read.
-func (w *Worker) backfillSince(ctx context.Context, providerID string, now time.Time) (time.Time, error) {
+// missedSince is since when deliveries are missed, after one more was looked at. Only one that came by itself ends it.
+func missedSince(missed time.Time, d Delivery, became fate, now time.Time) time.Time {
+	switch {
+	case became == arrived:
+		return time.Time{}
+	case became == fetched && missed.IsZero() && now.Sub(d.CreatedAt) >= lateAfter:
+		return d.CreatedAt
+	}
+	return missed
+}
+
+// backfillSince is from when on a provider's list is read; first says that it is read for the first time.
+func (w *Worker) backfillSince(ctx context.Context, providerID string, now time.Time) (since time.Time, first bool, err error) {
 	mark, err := w.log.BackfillMark(ctx, providerID)
 	if err == nil && mark.IsZero() {
+		first = true
 		info, infoErr := w.log.Info(ctx)
 		mark, err = info.Created, infoErr
 	}
 	if err != nil {
-		return time.Time{}, fmt.Errorf("backfill mark of %s: %w", providerID, err)
+		return time.Time{}, false, fmt.Errorf("backfill mark of %s: %w", providerID, err)
 	}
-	since := mark.Add(-backfillOverlap)
+	since = mark.Add(-backfillOverlap)
 	if oldest := now.Add(-backfillReach); since.Before(oldest) {
 		since = oldest
 	}
-	return since, nil
+	return since, first, nil
 }
 
 // backfillOne stores a delivery unless it is there. Of an owner who must be forgotten nothing is stored, but what it says
 // of money is taken in.
-func (w *Worker) backfillOne(ctx context.Context, providerID string, d Delivery, body []byte) error {
+func (w *Worker) backfillOne(ctx context.Context, providerID string, d Delivery, body []byte) (fate, error) {
 	owner, err := w.applier.OwnerOf(ctx, providerID, d)
 	if err != nil {
-		return err
+		return passedOver, err
 	}
 	erasable, err := w.applier.Erasable(ctx, providerID, owner, d.CustomerID)
 	if err != nil {
-		return err
+		return passedOver, err
 	}
 	if erasable {
 		_, err := w.takeMoneyIn(ctx, providerID, d)
-		return err
+		return passedOver, err
 	}
 	stored, err := StoreDelivery(ctx, w.log, providerID, d, body)
 	if errors.Is(err, eventlog.ErrTooLarge) {
 		// Not for want of trying: it would hold up all that come after it, at every reading.
 		w.cfg.Logger.Error().Str("provider", providerID).Str("delivery", d.ID).Str("type", d.Type).Int("bytes", len(body)).
 			Msg("missing delivery not stored: larger than the NATS server's max_payload, raise it to 2MB")
-		return nil
+		return passedOver, nil
 	}
 	if err != nil {
-		return fmt.Errorf("store delivery %s: %w", d.ID, err)
+		return passedOver, fmt.Errorf("store delivery %s: %w", d.ID, err)
 	}
-	if stored {
-		crashpoint.Hit("backfill.stored")
-		w.metrics.backfill.WithLabelValues(providerID).Inc()
-		w.cfg.Logger.Info().Str("provider", providerID).Str("delivery", d.ID).Str("type", d.Type).
-			Str("customer_id", owner).Msg("missing delivery fetched")
+	if !stored {
+		return arrived, nil
 	}
-	return nil
+	crashpoint.Hit("backfill.stored")
+	w.metrics.backfill.WithLabelValues(providerID).Inc()
+	w.cfg.Logger.Info().Str("provider", providerID).Str("delivery", d.ID).Str("type", d.Type).
+		Str("customer_id", owner).Msg("missing delivery fetched")
+	return fetched, nil
 }

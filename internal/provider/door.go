@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -40,6 +41,21 @@ type door struct {
 	refusals zerolog.Logger // of what anybody can send: a few a minute
 	results  *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
+	last     map[string]*atomic.Int64 // Unix time in ns of the last good delivery, by provider; at first of the start
+}
+
+// listen registers for each provider how long its last good delivery is ago.
+func (d *door) listen() {
+	for id := range d.webhooks {
+		last := &atomic.Int64{}
+		last.Store(d.cfg.Now().UnixNano())
+		d.last[id] = last
+		registered[prometheus.Collector](d.cfg.Registerer, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name:        "paykit_webhook_silence_seconds",
+			Help:        "Time since the last good delivery at this door, or since its start.",
+			ConstLabels: prometheus.Labels{"provider": id},
+		}, func() float64 { return d.cfg.Now().Sub(time.Unix(0, last.Load())).Seconds() }))
+	}
 }
 
 // NewDoor makes the handler of POST /webhooks/{providerId}, for the providers by id. It answers 200 only after
@@ -74,7 +90,7 @@ func NewDoor(log DeliveryStore, webhooks map[string]Webhooks, cfg DoorConfig) ht
 		cfg.RetryAfter = 5 * time.Second
 	}
 	d := &door{
-		log: log, webhooks: webhooks, cfg: cfg,
+		log: log, webhooks: webhooks, cfg: cfg, last: map[string]*atomic.Int64{},
 		refusals: cfg.Logger.Sample(&zerolog.BurstSampler{Burst: 5, Period: time.Minute}),
 		results: registered(cfg.Registerer, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "paykit_webhook_deliveries_total",
@@ -86,6 +102,7 @@ func NewDoor(log DeliveryStore, webhooks map[string]Webhooks, cfg DoorConfig) ht
 			Buckets: []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10},
 		}, []string{"provider"})),
 	}
+	d.listen()
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /webhooks/{providerId}", d.serve)
 	mux.HandleFunc("/webhooks/{providerId}", func(w http.ResponseWriter, r *http.Request) {
@@ -153,7 +170,11 @@ func (d *door) serve(w http.ResponseWriter, r *http.Request) {
 		d.answer(w, d.label(id), badProvider)
 		return
 	}
-	d.answer(w, id, d.take(w, r, id, hooks))
+	v := d.take(w, r, id, hooks)
+	if v == verdictStored || v == verdictDuplicate {
+		d.last[id].Store(d.cfg.Now().UnixNano())
+	}
+	d.answer(w, id, v)
 	crashpoint.Hit("ingest.delivery_answered")
 	d.seconds.WithLabelValues(id).Observe(time.Since(begin).Seconds())
 }

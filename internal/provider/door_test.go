@@ -11,8 +11,12 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
 
 	"github.com/paykit-go/paykit/internal/events/eventlogtest"
 	"github.com/paykit-go/paykit/internal/provider"
@@ -320,4 +324,39 @@ func TestDoorTwoHundredCopiesAtOnce(t *testing.T) {
 	if types := in.types(after); len(types) != 1 || in.deliveries() != 1 {
 		t.Errorf("events %v, deliveries %d", types, in.deliveries())
 	}
+}
+
+// How long nothing came is told from the last good delivery on; a refused one is none.
+func TestDoorTellsItsSilence(t *testing.T) {
+	t.Parallel()
+	in := newIngest(t, options{asleep: true})
+	metrics, start := prometheus.NewRegistry(), time.Now()
+	var passed atomic.Int64
+	now := func() time.Time { return start.Add(time.Duration(passed.Load())) }
+	in.metrics = metrics
+	door := httptest.NewServer(provider.NewDoor(in.log, in.hooks(), provider.DoorConfig{
+		Logger: zerolog.Nop(), Registerer: metrics, Now: now,
+	}))
+	defer door.Close()
+	in.url = door.URL
+	silence := func(want float64) {
+		t.Helper()
+		if got := in.counted("paykit_webhook_silence_seconds", map[string]string{"provider": stripeID}); got != want {
+			t.Errorf("silent for %v s, want %v", got, want)
+		}
+	}
+	send := func(body, secret string) {
+		t.Helper()
+		_ = in.send(http.MethodPost, "/webhooks/stripe", body, sign(body, secret, now()))
+	}
+	silence(0)
+	passed.Add(int64(70 * time.Second))
+	silence(70)
+	send(`{"id":"evt_1","type":"a.b"}`, "whsec_other")
+	silence(70)
+	send(`{"id":"evt_1","type":"a.b"}`, secret)
+	silence(0)
+	passed.Add(int64(30 * time.Second))
+	send(`{"id":"evt_1","type":"a.b"}`, secret) // a duplicate is a sign of life too
+	silence(0)
 }

@@ -411,7 +411,7 @@ func (in *ingest) counted(name string, labels map[string]string) float64 {
 				}
 			}
 			if fits == len(labels) {
-				sum += m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
+				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
 			}
 		}
 	}

@@ -299,6 +299,8 @@ type workerMetrics struct {
 	blocked  *prometheus.GaugeVec
 	dead     *prometheus.CounterVec
 	backfill *prometheus.CounterVec
+	missed   *prometheus.GaugeVec
+	silent   *prometheus.GaugeVec
 }
 
 func newWorkerMetrics(r prometheus.Registerer) *workerMetrics {
@@ -328,7 +330,32 @@ func newWorkerMetrics(r prometheus.Registerer) *workerMetrics {
 		backfill: registered(r, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "paykit_backfilled_deliveries_total", Help: "Deliveries that never arrived and were fetched from the provider.",
 		}, []string{"provider"})),
+		missed: registered(r, prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "paykit_deliveries_missed_seconds", Help: "For how long deliveries had to be fetched while none came by itself.",
+		}, []string{"provider"})),
+		silent: registered(r, prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "paykit_deliveries_silent", Help: "1 while deliveries are missed for over 10 minutes and none came by itself: someone must look.",
+		}, []string{"provider"})),
 	}
+}
+
+// missing says since when a provider's deliveries are missed, the zero time for not at all.
+func (m *workerMetrics) missing(providerID string, since, now time.Time) {
+	seconds, silent := 0.0, 0.0
+	if !since.IsZero() {
+		seconds = now.Sub(since).Seconds()
+		if now.Sub(since) > silentAfter {
+			silent = 1
+		}
+	}
+	m.missed.WithLabelValues(providerID).Set(seconds)
+	m.silent.WithLabelValues(providerID).Set(silent)
+}
+
+// heard says that this worker knows of no missed delivery.
+func (m *workerMetrics) heard() {
+	m.missed.Reset()
+	m.silent.Reset()
 }
 
 func (m *workerMetrics) called(providerID, operation string, took time.Duration, err error) {

@@ -1,6 +1,7 @@
 package provider_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/url"
 	"strings"
@@ -117,4 +118,56 @@ func TestBackfillGoesPastWhatIsTooLarge(t *testing.T) {
 	if mark, err := w.log.BackfillMark(t.Context(), stripeID); err != nil || mark.IsZero() {
 		t.Errorf("mark is %v, %v", mark, err)
 	}
+}
+
+// Deliveries that had to be fetched while none came by itself raise an alarm after a while; one that came ends it.
+func TestBackfillNoticesSilence(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.buyer("pm_card_visa")
+	worker := w.worker()
+	gauges := func(wantMissed, wantSilent float64) {
+		t.Helper()
+		if err := worker.Backfill(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		in := &ingest{t: t, metrics: w.metrics}
+		missed := in.counted("paykit_deliveries_missed_seconds", map[string]string{"provider": stripeID})
+		silent := in.counted("paykit_deliveries_silent", map[string]string{"provider": stripeID})
+		if missed < wantMissed || missed > wantMissed+60 || silent != wantSilent {
+			t.Errorf("missed for %v s, silent %v; want %v, %v", missed, silent, wantMissed, wantSilent)
+		}
+	}
+	pay := func() {
+		t.Helper()
+		w.post("/v1/payment_intents", url.Values{
+			"amount": {"1500"}, "currency": {"usd"}, "customer": {p.cus}, "payment_method": {p.pm}, "confirm": {"true"}, "off_session": {"true"},
+			"payment_method_types[]": {"card"},
+		}, nil)
+	}
+	w.advance(20 * time.Minute)
+	gauges(0, 0) // the first reading finds what was made before there was an endpoint
+	w.advance(-20 * time.Minute)
+	pay()
+	gauges(0, 0) // it may be on its way
+	pay()
+	w.advance(2 * time.Minute)
+	gauges(120, 0)
+	w.advance(9 * time.Minute)
+	gauges(660, 1)
+	gauges(660, 1)
+
+	pay()
+	var listed struct{ Data []json.RawMessage }
+	w.get("/v1/events", &listed)
+	for _, body := range listed.Data[:3] {
+		d, err := (&stripe.Webhooks{}).Decode(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := provider.StoreDelivery(t.Context(), w.log, stripeID, d, body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gauges(0, 0)
 }

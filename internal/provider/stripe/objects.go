@@ -50,19 +50,30 @@ func expanded[T any](r ref) (v T, ok bool) {
 // listOf is a list object inside another one, in very old versions a plain array.
 type listOf[T any] struct{ items []T }
 
-// UnmarshalJSON takes null, a list object or an array.
+// UnmarshalJSON takes null, a list object or an array. An item that is only an id says nothing and is left out: whatever it
+// would have said is asked for, or comes in a delivery of its own.
 func (l *listOf[T]) UnmarshalJSON(b []byte) error {
 	l.items = nil
-	if len(b) > 0 && b[0] == '[' {
-		return json.Unmarshal(b, &l.items)
-	}
 	var list struct {
-		Data []T `json:"data"`
+		Data []json.RawMessage `json:"data"`
 	}
-	if err := json.Unmarshal(b, &list); err != nil {
+	if len(b) > 0 && b[0] == '[' {
+		if err := json.Unmarshal(b, &list.Data); err != nil {
+			return err
+		}
+	} else if err := json.Unmarshal(b, &list); err != nil {
 		return err
 	}
-	l.items = list.Data
+	for _, raw := range list.Data {
+		if len(raw) == 0 || raw[0] != '{' {
+			continue
+		}
+		var item T
+		if err := json.Unmarshal(raw, &item); err != nil {
+			return err
+		}
+		l.items = append(l.items, item)
+	}
 	return nil
 }
 
