@@ -52,6 +52,7 @@ type Handlers struct {
 
 	PaymentMethodAttached         func(context.Context, PaymentMethodEvent) error
 	PaymentMethodUpdated          func(context.Context, PaymentMethodEvent) error
+	PaymentMethodExpiring         func(context.Context, PaymentMethodEvent) error // its last month begins
 	PaymentMethodDefaultRequested func(context.Context, PaymentMethodEvent) error
 	PaymentMethodDefaultSet       func(context.Context, PaymentMethodEvent) error
 	PaymentMethodDetachRequested  func(context.Context, PaymentMethodEvent) error

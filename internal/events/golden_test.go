@@ -74,6 +74,14 @@ func oneOfEach(t *testing.T) map[events.Type]*events.Event {
 		h.add(events.DecidePaymentMethod(h.last(), in, h.cause("")))
 	}
 	keep(h)
+	h = newHistory(t)
+	expiring := method(true, "4242")
+	expiring.Method.ExpiryMonth, expiring.Method.ExpiryYear = int(start().Month()), start().Year()
+	expiring.DuplicateOf = events.PaymentMethodID(provider, "pm_0")
+	for _, in := range []events.PaymentMethodInput{expiring, events.MethodExpiring{}} {
+		h.add(events.DecidePaymentMethod(h.last(), in, h.cause("")))
+	}
+	keep(h)
 	keepCharges(t, keep)
 	h = newHistory(t)
 	h.add(events.DecideCommand(nil, events.RejectCommand{

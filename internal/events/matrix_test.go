@@ -200,6 +200,8 @@ func TestPaymentMethodMatrix(t *testing.T) {
 	attached := method(true, "4242")
 	bare := events.MethodObserved{ProviderID: provider, Method: events.Method{ID: "pm_1", Attached: true}}
 	asked := start().AddDate(0, 0, 1)
+	last := attached // in its last month
+	last.Method.ExpiryMonth, last.Method.ExpiryYear = int(start().Month()), start().Year()
 	columns := []column[events.PaymentMethodInput]{
 		{"nothing", nil},
 		{"live", []events.PaymentMethodInput{attached}},
@@ -208,16 +210,20 @@ func TestPaymentMethodMatrix(t *testing.T) {
 		{"detach requested", []events.PaymentMethodInput{attached, events.DetachMethod{}}},
 		{"detached", []events.PaymentMethodInput{attached, events.DetachMethod{}, events.MethodGone{}}},
 		{"begun detached", []events.PaymentMethodInput{method(false, "4242")}},
+		{"expiring told", []events.PaymentMethodInput{last, events.MethodExpiring{}}},
 	}
 	rows := []row[events.PaymentMethodInput]{
-		{"attached", attached, "attached | - | - | - | - | - | -"},
-		{"attached, nothing of the card said", bare, "attached | - | - | - | - | - | -"},
-		{"changed", method(true, "4444"), "attached | updated | updated | updated | updated | - | -"},
-		{"off its customer", method(false, "4242"), "detached | detached | detached | detached | detached | - | -"},
-		{"set default", events.SetDefaultMethod{}, "payment_method_not_found | default_requested | default_requested | default_requested | payment_method_not_found | payment_method_not_found | payment_method_not_found"},
-		{"default set", events.DefaultSet{RequestedAt: asked}, "payment_method_not_found | default_set | default_set | - | default_set | - | -"},
-		{"detach", events.DetachMethod{}, "payment_method_not_found | detach_requested | detach_requested | detach_requested | - | - | -"},
-		{"gone", events.MethodGone{}, "- | detached | detached | detached | detached | - | -"},
+		{"attached", attached, "attached | - | - | - | - | - | - | updated"},
+		{"attached, nothing of the card said", bare, "attached | - | - | - | - | - | - | -"},
+		{"changed", method(true, "4444"), "attached | updated | updated | updated | updated | - | - | updated"},
+		{"off its customer", method(false, "4242"), "detached | detached | detached | detached | detached | - | - | detached"},
+		{"set default", events.SetDefaultMethod{}, "payment_method_not_found | default_requested | default_requested | default_requested | payment_method_not_found | payment_method_not_found | payment_method_not_found | default_requested"},
+		{"default set", events.DefaultSet{RequestedAt: asked}, "payment_method_not_found | default_set | default_set | - | default_set | - | - | default_set"},
+		{"detach", events.DetachMethod{}, "payment_method_not_found | detach_requested | detach_requested | detach_requested | - | - | - | detach_requested"},
+		{"gone", events.MethodGone{}, "- | detached | detached | detached | detached | - | - | detached"},
+		{"promoted", events.PromoteMethod{At: asked}, "- | default_requested | default_requested | - | - | - | - | default_requested"},
+		{"promoted in the past", events.PromoteMethod{At: start()}, "- | - | - | - | - | - | - | -"},
+		{"looked at long before it expires", events.MethodExpiring{}, "- | - | - | - | - | - | - | -"},
 	}
 	matrix(t, columns, rows, events.DecidePaymentMethod, func(*events.Event) string { return "" })
 }

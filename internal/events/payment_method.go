@@ -1,6 +1,9 @@
 package events
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // PaymentMethod is a saved method's snapshot. A customer's default is the live method with the newest DefaultAt: of a
 // method just attached its time, of one made the default the time at which that was asked for.
@@ -13,6 +16,8 @@ type PaymentMethod struct {
 	ExpiryMonth        int        `json:"expiryMonth,omitempty"` // 1–12
 	ExpiryYear         int        `json:"expiryYear,omitempty"`  // four digits
 	Fingerprint        string     `json:"fingerprint,omitempty"` // the same for the same card
+	DuplicateOf        string     `json:"duplicateOf,omitempty"` // our id of the customer's earlier live method of the same card, when this one was saved
+	ExpiringFor        string     `json:"expiringFor,omitempty"` // the expiry that was last told of, "2026-12"
 	DefaultRequestedAt *time.Time `json:"defaultRequestedAt,omitempty"`
 	DefaultAt          *time.Time `json:"defaultAt,omitempty"`
 	DetachRequestedAt  *time.Time `json:"detachRequestedAt,omitempty"`
@@ -30,13 +35,48 @@ func (m *PaymentMethod) DefaultSettled() bool {
 	return m.DefaultRequestedAt == nil || m.DefaultAt != nil && !m.DefaultAt.Before(*m.DefaultRequestedAt)
 }
 
+// DefaultTime is when the method became the default, or was asked to; the zero time if neither.
+func (m *PaymentMethod) DefaultTime() time.Time {
+	var t time.Time
+	if m.DefaultAt != nil {
+		t = *m.DefaultAt
+	}
+	if m.DefaultRequestedAt != nil && m.DefaultRequestedAt.After(t) {
+		t = *m.DefaultRequestedAt
+	}
+	return t
+}
+
+// Expiry is the month at whose end the method expires, "2026-12"; "" for one that does not.
+func (m *PaymentMethod) Expiry() string {
+	if m.ExpiryYear < 1 || m.ExpiryMonth < 1 || m.ExpiryMonth > 12 {
+		return ""
+	}
+	return fmt.Sprintf("%04d-%02d", m.ExpiryYear, m.ExpiryMonth)
+}
+
+// Expiring tells whether the method is in its last month: from a month before its last day, in a shorter month from that
+// one's last day, to the end of it.
+func (m *PaymentMethod) Expiring(now time.Time) bool {
+	if m.Expiry() == "" {
+		return false
+	}
+	month := time.Month(m.ExpiryMonth)
+	end := time.Date(m.ExpiryYear, month+1, 1, 0, 0, 0, 0, time.UTC)
+	last := end.AddDate(0, 0, -1).Day()
+	before := time.Date(m.ExpiryYear, month, 1, 0, 0, 0, 0, time.UTC).AddDate(0, 0, -1) // the last day of the month before
+	from := before.AddDate(0, 0, min(0, last-before.Day()))
+	return !now.Before(from) && now.Before(end)
+}
+
 // PaymentMethodInput is something that a method's next event is decided from.
 type PaymentMethodInput interface{ paymentMethodInput() }
 
 // MethodObserved is what the provider said about the method.
 type MethodObserved struct {
-	ProviderID string
-	Method     Method
+	ProviderID  string
+	Method      Method
+	DuplicateOf string // the customer's earlier live method of the same card, "" for none; counts when the card is new to the method
 }
 
 // SetDefaultMethod is the command payment_method.set_default.
@@ -51,6 +91,15 @@ type DetachMethod struct{}
 // MethodGone says that the provider no longer has the method on the customer.
 type MethodGone struct{}
 
+// PromoteMethod says that the default was detached at At, and that this method is the next. Whatever was made the default
+// since then is the newer one and stays it.
+type PromoteMethod struct{ At time.Time }
+
+// MethodExpiring says that the method was looked at for whether it is in its last month. That is told once of each expiry.
+type MethodExpiring struct{}
+
+func (PromoteMethod) paymentMethodInput()    {}
+func (MethodExpiring) paymentMethodInput()   {}
 func (MethodObserved) paymentMethodInput()   {}
 func (SetDefaultMethod) paymentMethodInput() {}
 func (DefaultSet) paymentMethodInput()       {}
@@ -67,7 +116,8 @@ func DecidePaymentMethod(last *Event, in PaymentMethodInput, c Cause) (*Event, e
 		return observeMethod(last, in, c), nil
 	}
 	if last == nil {
-		if _, gone := in.(MethodGone); gone {
+		switch in.(type) {
+		case MethodGone, PromoteMethod, MethodExpiring:
 			return nil, nil
 		}
 		return nil, refuse(CodePaymentMethodNotFound, "paymentMethodId", "the customer has no such payment method")
@@ -106,6 +156,19 @@ func DecidePaymentMethod(last *Event, in PaymentMethodInput, c Cause) (*Event, e
 		}
 		s.DetachedAt = &now
 		return next(last, PaymentMethodDetached, s.ID, c, Data{PaymentMethod: &s}), nil
+	case PromoteMethod:
+		at := Millis(in.At)
+		if !s.Chargeable() || !s.DefaultTime().Before(at) {
+			return nil, nil
+		}
+		s.DefaultRequestedAt = &at
+		return next(last, PaymentMethodDefaultRequested, s.ID, c, Data{PaymentMethod: &s}), nil
+	case MethodExpiring:
+		if !s.Chargeable() || !s.Expiring(now) || s.ExpiringFor == s.Expiry() {
+			return nil, nil
+		}
+		s.ExpiringFor = s.Expiry()
+		return next(last, PaymentMethodExpiring, s.ID, c, Data{PaymentMethod: &s}), nil
 	}
 	return nil, nil
 }
@@ -131,6 +194,9 @@ func observeMethod(last *Event, in MethodObserved, c Cause) *Event {
 		}
 	}
 	if m.Type != "" { // a report that leaves the card out changes nothing of it
+		if m.Fingerprint != s.Fingerprint && in.DuplicateOf != s.ID {
+			s.DuplicateOf = in.DuplicateOf
+		}
 		s.Type, s.Brand, s.Last4, s.Fingerprint = m.Type, m.Brand, m.Last4, m.Fingerprint
 		s.ExpiryMonth, s.ExpiryYear = m.ExpiryMonth, m.ExpiryYear
 	}

@@ -52,6 +52,7 @@ const (
 
 	PaymentMethodAttached         Type = "payment_method.attached"
 	PaymentMethodUpdated          Type = "payment_method.updated"
+	PaymentMethodExpiring         Type = "payment_method.expiring"
 	PaymentMethodDefaultRequested Type = "payment_method.default_requested"
 	PaymentMethodDefaultSet       Type = "payment_method.default_set"
 	PaymentMethodDetachRequested  Type = "payment_method.detach_requested"
@@ -87,7 +88,7 @@ func Types() []Type {
 		ProviderAccountLinked, ProviderAccountUnlinked,
 		CheckoutRequested, CheckoutCreated, CheckoutExpireRequested, CheckoutCompleted, CheckoutExpired, CheckoutFailed,
 		SetupRequested, SetupCreated, SetupRefreshRequested, SetupCompleted, SetupExpired, SetupFailed,
-		PaymentMethodAttached, PaymentMethodUpdated, PaymentMethodDefaultRequested, PaymentMethodDefaultSet,
+		PaymentMethodAttached, PaymentMethodUpdated, PaymentMethodExpiring, PaymentMethodDefaultRequested, PaymentMethodDefaultSet,
 		PaymentMethodDetachRequested, PaymentMethodDetached,
 		ChargeRequested, ChargeProcessing, ChargeRequiresAction, ChargeInDoubt, ChargeSucceeded, ChargeFailed,
 		ChargeCancelRequested, ChargeCanceled, ChargeRefundRequested, ChargeRefunded, ChargeRefundFailed,
@@ -106,6 +107,7 @@ func RequestTypes() []Type {
 		ChargeFailed, ChargeCanceled, // a payment that is ours and can still be paid is canceled
 		ChargeRetryRequested,
 		PaymentMethodDefaultRequested, PaymentMethodDetachRequested,
+		PaymentMethodDetached,            // the next method becomes the default
 		CustomerUpdated, CustomerDeleted, // push the profile; erase
 		ProviderAccountLinked, ProviderAccountUnlinked, // push the profile; detach the account's methods
 	}
@@ -148,7 +150,7 @@ func (t Type) Known() bool {
 		ProviderAccountLinked, ProviderAccountUnlinked,
 		CheckoutRequested, CheckoutCreated, CheckoutExpireRequested, CheckoutCompleted, CheckoutExpired, CheckoutFailed,
 		SetupRequested, SetupCreated, SetupRefreshRequested, SetupCompleted, SetupExpired, SetupFailed,
-		PaymentMethodAttached, PaymentMethodUpdated, PaymentMethodDefaultRequested, PaymentMethodDefaultSet,
+		PaymentMethodAttached, PaymentMethodUpdated, PaymentMethodExpiring, PaymentMethodDefaultRequested, PaymentMethodDefaultSet,
 		PaymentMethodDetachRequested, PaymentMethodDetached,
 		ChargeRequested, ChargeProcessing, ChargeRequiresAction, ChargeInDoubt, ChargeSucceeded, ChargeFailed,
 		ChargeCancelRequested, ChargeCanceled, ChargeRefundRequested, ChargeRefunded, ChargeRefundFailed,

@@ -39,6 +39,10 @@ func (w *Worker) LookAfter(doubt, other, retry time.Duration) {
 	w.absences.gap = retry
 }
 
+// LookForExpiringEvery makes it frequent that is asked whether methods that expire soon are to be looked for. Call it
+// before Run.
+func (w *Worker) LookForExpiringEvery(d time.Duration) { w.expiringLook = d }
+
 // TryFor bounds each try. Call it before any.
 func (w *Worker) TryFor(d time.Duration) { w.tryMost = d }
 

@@ -31,6 +31,9 @@ type Links interface {
 	Link(ctx context.Context, providerID, objectID string) (eventlog.Link, error)
 	// PutLink remembers it for good; another one that was there first is an [*eventlog.LinkTakenError].
 	PutLink(ctx context.Context, providerID, objectID string, k eventlog.Link) error
+	// MoveLink has a link lead elsewhere if it still leads to from; else it is an [*eventlog.LinkTakenError], or
+	// [eventlog.ErrNotFound].
+	MoveLink(ctx context.Context, providerID, objectID string, from, to eventlog.Link) error
 }
 
 // Histories are what has happened.
@@ -39,6 +42,8 @@ type Histories interface {
 	History(ctx context.Context, f eventlog.HistoryFilter, from uint64, limit int) ([]eventlog.Entry, error)
 	// Latest reads the last event of each of a customer's entities of one kind.
 	Latest(ctx context.Context, entity events.Entity, customerID string) ([]eventlog.Entry, error)
+	// Scan gives every event of one kind of entity, oldest first, until yield fails: an entity's last one is its state.
+	Scan(ctx context.Context, entity events.Entity, yield func(e eventlog.Entry) error) error
 }
 
 // DeliveryStore takes deliveries in.

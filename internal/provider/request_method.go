@@ -3,7 +3,6 @@ package provider
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/paykit-go/paykit/internal/events"
 )
@@ -120,7 +119,7 @@ func (w *Worker) mirrorDefault(ctx context.Context, r request, p *guardedAPI, a 
 		if m.ProviderID != p.id || !m.Live() {
 			continue
 		}
-		if newest == nil || defaultTime(m).After(defaultTime(newest)) {
+		if newest == nil || m.DefaultTime().After(newest.DefaultTime()) {
 			newest = m
 		}
 	}
@@ -134,16 +133,4 @@ func (w *Worker) mirrorDefault(ctx context.Context, r request, p *guardedAPI, a 
 		return nil // it is gone, or its own request will say what is wrong
 	}
 	return err
-}
-
-// defaultTime is when a method became the default, or was asked to.
-func defaultTime(m *events.PaymentMethod) time.Time {
-	var t time.Time
-	if m.DefaultAt != nil {
-		t = *m.DefaultAt
-	}
-	if m.DefaultRequestedAt != nil && m.DefaultRequestedAt.After(t) {
-		t = *m.DefaultRequestedAt
-	}
-	return t
 }

@@ -78,6 +78,8 @@ type Worker struct {
 	doubtLook time.Duration // after which a charge in doubt is first asked about
 	firstLook time.Duration // the same for anything else that is open
 
+	expiringLook time.Duration // how often is asked whether methods that expire soon are to be looked for
+
 	retryFirst time.Duration // the delay after a first failed try
 	tryMost    time.Duration // for one try of a request
 
@@ -107,6 +109,7 @@ func NewWorker(log WorkerLog, providers map[string]API, cfg WorkerConfig) *Worke
 		failures: map[eventlog.ConsumerName]*eventlog.Failures{eventlog.ConsumerRequests: {}, eventlog.ConsumerSettling: {}},
 		doubts:   doubts{inDoubt: metrics.inDoubt, toReview: metrics.toReview}, absences: absences{gap: absenceGap},
 		doubtLook: firstLookInDoubt, firstLook: firstLook, retryFirst: firstRetry, tryMost: tryMost,
+		expiringLook: expiringLook,
 	}
 	for _, consumer := range []eventlog.ConsumerName{
 		eventlog.ConsumerRequests, eventlog.ConsumerSettling, eventlog.ConsumerWorkerDecisions,
@@ -140,6 +143,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		})
 	})
 	g.Go(func() error { return w.backfillLoop(gctx) })
+	g.Go(func() error { return w.expiringLoop(gctx) })
 	for _, b := range w.backlogs {
 		g.Go(func() error { return b.watch(gctx) })
 	}
@@ -376,6 +380,7 @@ func (w *Worker) requests() map[events.Type]func(context.Context, request) error
 		events.SetupRefreshRequested:         w.setupRefreshRequested,
 		events.PaymentMethodDefaultRequested: w.methodDefaultRequested,
 		events.PaymentMethodDetachRequested:  w.methodDetachRequested,
+		events.PaymentMethodDetached:         w.methodDetached,
 		events.CustomerUpdated:               w.customerUpdated,
 		events.CustomerDeleted:               w.customerDeleted,
 		events.ProviderAccountLinked:         w.accountLinked,

@@ -53,6 +53,26 @@ func (s *step) paymentMethod(m *events.PaymentMethod) {
 		s.problem("detachedAt does not go with %s", s.ev.Type)
 	}
 	s.is.ended = !m.Live()
+	s.expiring(m)
+	if m.DuplicateOf != "" && (m.DuplicateOf == m.ID || !events.ValidID(events.EntityPaymentMethod, m.DuplicateOf)) {
+		s.problem("duplicateOf is %q", m.DuplicateOf)
+	}
 	s.facts(m.Base, text("providerMethodId", frozen, m.ProviderMethodID), moment("detachRequestedAt", kept, m.DetachRequestedAt),
 		moment("detachedAt", kept, m.DetachedAt), moment("defaultRequestedAt", grows, m.DefaultRequestedAt), moment("defaultAt", grows, m.DefaultAt))
+}
+
+// expiring checks that the end of a card is told once of each expiry, and by its own event only.
+func (s *step) expiring(m *events.PaymentMethod) {
+	before, known := "", s.was == nil || s.was.values != nil
+	if s.was != nil {
+		before = s.was.status
+	}
+	tells := s.ev.Type == events.PaymentMethodExpiring
+	switch {
+	case tells && (m.ExpiringFor == "" || m.ExpiringFor != m.Expiry()):
+		s.problem("expiringFor is %q, the method expires %q", m.ExpiringFor, m.Expiry())
+	case known && tells == (m.ExpiringFor == before):
+		s.problem("expiringFor is %q after %q, by %s", m.ExpiringFor, before, s.ev.Type)
+	}
+	s.is.status = m.ExpiringFor
 }

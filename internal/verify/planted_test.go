@@ -432,6 +432,18 @@ func others() []row {
 			s.method()
 			s.plant(s.methodID(), events.PaymentMethodUpdated, func(e *events.Event) { e.Data.PaymentMethod.ProviderMethodID = "pm_else" })
 		}, []string{"not the one of the provider's method", "providerMethodId changed"}},
+		{"expiring, but for what", func(s *story) {
+			s.method()
+			s.plant(s.methodID(), events.PaymentMethodExpiring, func(e *events.Event) { e.Data.PaymentMethod.ExpiringFor = "2020-01" })
+		}, []string{`expiringFor is "2020-01"`}},
+		{"expiring by the way", func(s *story) {
+			s.method()
+			s.plant(s.methodID(), events.PaymentMethodUpdated, func(e *events.Event) { e.Data.PaymentMethod.ExpiringFor = "2034-12" })
+		}, []string{"by payment_method.updated"}},
+		{"duplicate of itself", func(s *story) {
+			s.method()
+			s.plant(s.methodID(), events.PaymentMethodUpdated, func(e *events.Event) { e.Data.PaymentMethod.DuplicateOf = e.Subject })
+		}, []string{"duplicateOf is"}},
 		{"default went back", func(s *story) {
 			s.method()
 			s.plant(s.methodID(), events.PaymentMethodDefaultSet, func(e *events.Event) {

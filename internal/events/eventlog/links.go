@@ -23,6 +23,12 @@ type Link struct {
 // backfillToken stands where a provider's object would; [events.Token] never makes it.
 const backfillToken = "_backfill"
 
+// CardObject stands for a customer's card where a provider's object would, by the card's fingerprint: its link leads to the
+// method of the customer's that was saved with it first.
+func CardObject(customerID, fingerprint string) string {
+	return "card:" + customerID + ":" + fingerprint
+}
+
 func (l *Log) linkSubject(providerID, objectID string) string {
 	return l.subject("link", events.Token(providerID), events.Token(objectID))
 }
@@ -66,6 +72,43 @@ func (l *Log) PutLink(ctx context.Context, providerID, objectID string, k Link) 
 		}
 		return err
 	})
+}
+
+// MoveLink has a link lead to another entity, if it still leads to from. A link that leads to "to" already is fine, one that
+// leads elsewhere is a [*LinkTakenError], and one that is not there [ErrNotFound]. Else its errors are those of [Log.PutLink].
+func (l *Log) MoveLink(ctx context.Context, providerID, objectID string, from, to Link) error {
+	if !events.ValidID(to.Entity, to.ID) {
+		return fmt.Errorf("link %s %s: %q is no id of a %s", providerID, objectID, to.ID, to.Entity)
+	}
+	body, err := json.Marshal(to)
+	if err != nil {
+		return fmt.Errorf("encode a link: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, updateTimeout)
+	defer cancel()
+	subject := l.linkSubject(providerID, objectID)
+	for try := 0; ; try++ {
+		m, err := l.fromLeader(ctx, l.stream(streamLinks), getRequest{Last: subject})
+		if err == nil {
+			existing, decodeErr := decodeLink(m)
+			switch {
+			case decodeErr != nil:
+				return decodeErr
+			case existing == to:
+				return nil
+			case existing != from:
+				return &LinkTakenError{Existing: existing}
+			}
+			// A crash right after leaves it moved and its caller without an answer: moved again it is found so.
+			_, err = l.publish(ctx, l.stream(streamLinks), &nats.Msg{Subject: subject, Data: body}, m.Sequence, subject)
+		}
+		if err == nil {
+			return nil
+		}
+		if !retryable(err) || try >= updateAttempts || !pause(ctx, try) {
+			return fmt.Errorf("move link %s: %w", subject, err)
+		}
+	}
 }
 
 // putOnce stores the first message under a filter, which the subject matches. Where there is one already, or the answer was

@@ -298,6 +298,31 @@ func (l *Log) History(ctx context.Context, f HistoryFilter, from uint64, limit i
 	return list, nil
 }
 
+// Scan reads every event of one kind of entity, oldest first, and calls yield with one after the other until it fails,
+// whose error it returns. It keeps nothing but one batch in memory and ends with ctx. An entity's last event that it gives is
+// the entity's state; whether more will come of an entity is not known before the end, so who wants to act on a state
+// decides on it again under the guard. An event that can't be read is logged and passed over: "paykit verify" reports it.
+//
+// Its cost is that of reading these events, in batches of 256: for what is done once a day, or by an operator.
+func (l *Log) Scan(ctx context.Context, entity events.Entity, yield func(e Entry) error) error {
+	subject, err := l.historySubject(HistoryFilter{Entity: entity})
+	if err != nil {
+		return err
+	}
+	err = l.walk(ctx, l.stream(streamLog), subject, 1, func(m stored) (bool, error) {
+		e, err := m.entry()
+		if err != nil {
+			l.cfg.Logger.Warn().Err(err).Uint64("stream_seq", m.Sequence).Msg("event passed over: it can't be read")
+			return true, nil
+		}
+		return true, yield(e)
+	})
+	if err != nil {
+		return fmt.Errorf("scan %s: %w", entity, err)
+	}
+	return nil
+}
+
 // Latest reads the last event of each of a customer's entities of one kind, oldest first. It is for rare operations:
 // the id's wildcard makes the server look at every entity of the kind.
 func (l *Log) Latest(ctx context.Context, entity events.Entity, customerID string) ([]Entry, error) {

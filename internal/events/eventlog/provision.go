@@ -269,7 +269,7 @@ func (p *provisioner) rebuildLinks(ctx context.Context, l *Log) (int, error) {
 	mark := linksMark(info, state.LastSequence)
 	n := 0
 	seen := map[string]struct{}{} // of the links at hand: a charge's events are seldom far apart
-	for _, entity := range []events.Entity{events.EntityProviderAccount, events.EntityCharge} {
+	for _, entity := range []events.Entity{events.EntityProviderAccount, events.EntityCharge, events.EntityPaymentMethod} {
 		err := l.walk(ctx, l.stream(streamLog), l.subject("log", string(entity), "*", "*", "*"), mark+1, func(m stored) (bool, error) {
 			e, err := m.entry()
 			if err != nil {
@@ -280,12 +280,20 @@ func (p *provisioner) rebuildLinks(ctx context.Context, l *Log) (int, error) {
 			if _, done := seen[name]; done || provider == "" || object == "" {
 				return true, nil
 			}
+			_, err = l.Link(ctx, provider, object)
+			if missing := errors.Is(err, ErrNotFound); missing {
+				if stands, err := l.stillCard(ctx, e.Event); err != nil || !stands {
+					return err == nil, err // a later method may be the card's
+				}
+			} else if err != nil {
+				return false, err
+			}
 			if len(seen) >= seenLinks {
 				clear(seen)
 			}
 			seen[name] = struct{}{}
-			if _, err := l.Link(ctx, provider, object); !errors.Is(err, ErrNotFound) {
-				return err == nil, err
+			if err == nil {
+				return true, nil
 			}
 			if err := l.PutLink(ctx, provider, object, k); err != nil {
 				return false, err
@@ -313,11 +321,27 @@ func (p *provisioner) rebuildLinks(ctx context.Context, l *Log) (int, error) {
 	return n, readError(err)
 }
 
+// stillCard tells whether the method of an event is live and the card that it was then; of other entities there is nothing
+// to ask.
+func (l *Log) stillCard(ctx context.Context, ev *events.Event) (bool, error) {
+	m := ev.Data.PaymentMethod
+	if m == nil {
+		return true, nil
+	}
+	now, err := l.LoadFromLeader(ctx, events.EntityPaymentMethod, m.ID)
+	if err != nil {
+		return false, err
+	}
+	s := now.Event.Data.PaymentMethod
+	return s.Live() && s.Fingerprint == m.Fingerprint, nil
+}
+
 // seenLinks bounds what a rebuild remembers.
 const seenLinks = 100_000
 
-// linksMarkFormat is a sequence of the LOG and the number of links at that time.
-const linksMarkFormat = "%d with %d links"
+// linksMarkFormat is a sequence of the LOG and the number of links at that time. Another kind of link is another format: an
+// older mark says nothing of it.
+const linksMarkFormat = "%d with %d links, cards too"
 
 // linksMark tells up to where the LOG's links are all there, 0 if that is not known.
 func linksMark(info *jetstream.StreamInfo, last uint64) uint64 {
@@ -329,8 +353,8 @@ func linksMark(info *jetstream.StreamInfo, last uint64) uint64 {
 	return mark
 }
 
-// linkOf is the link that an event implies: provider customer to customer, payment (else charge) to charge. provider or
-// object is "" if it implies none.
+// linkOf is the link that an event implies: provider customer to customer, payment (else charge) to charge, a live method's
+// card to the method. provider or object is "" if it implies none.
 func linkOf(ev *events.Event) (provider, object string, k Link) {
 	switch {
 	case ev.Type == events.ProviderAccountLinked:
@@ -343,6 +367,12 @@ func linkOf(ev *events.Event) (provider, object string, k Link) {
 			object = s.ProviderChargeID
 		}
 		return s.ProviderID, object, Link{Entity: events.EntityCharge, ID: s.ID, CustomerID: s.CustomerID}
+	case ev.Data.PaymentMethod != nil:
+		s := ev.Data.PaymentMethod
+		if s.Live() && s.Fingerprint != "" {
+			object = CardObject(s.CustomerID, s.Fingerprint)
+		}
+		return s.ProviderID, object, Link{Entity: events.EntityPaymentMethod, ID: s.ID, CustomerID: s.CustomerID}
 	}
 	return "", "", Link{}
 }

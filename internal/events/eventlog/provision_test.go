@@ -398,6 +398,49 @@ func TestServerTooOld(t *testing.T) {
 	}
 }
 
+// The way back from a card leads, rebuilt, to the earliest method that still is that card.
+func TestCardsAreRebuiltFromTheLog(t *testing.T) {
+	t.Parallel()
+	l := eventlogtest.Provisioned(t)
+	customer := events.CustomerRef{ID: events.CustomerID("a"), ReferenceID: "a"}
+	see := func(pm, fingerprint string, attached bool) string {
+		t.Helper()
+		id := events.PaymentMethodID("stripe", pm)
+		_, appended, err := l.Update(t.Context(), events.EntityPaymentMethod, id, func(last *events.Event) (*events.Event, error) {
+			return events.DecidePaymentMethod(last, events.MethodObserved{ProviderID: "stripe", Method: events.Method{
+				ID: pm, Attached: attached, Type: "card", Fingerprint: fingerprint,
+			}}, events.Cause{Now: time.Now(), Source: "/paykit/test", Customer: customer})
+		})
+		if err != nil || !appended {
+			t.Fatalf("appended %v, %v", appended, err)
+		}
+		return id
+	}
+	see("pm_1", "fp", true)
+	see("pm_2", "fp", true)
+	see("pm_2", "other", true) // replaced by another card
+	third := see("pm_3", "fp", true)
+	see("pm_4", "fp", true)
+	see("pm_1", "fp", false)
+	see("pm_5", "gone", true)
+	see("pm_5", "gone", false)
+	see("pm_6", "", true)
+	r, err := eventlog.Provision(t.Context(), l.Conn(), eventlog.Config{})
+	if err != nil || r.Links != 2 {
+		t.Errorf("%+v, %v; want the links of two cards", r, err)
+	}
+	want := map[string]string{"fp": third, "other": events.PaymentMethodID("stripe", "pm_2")}
+	for fingerprint, id := range want {
+		k, err := l.Link(t.Context(), "stripe", eventlog.CardObject(customer.ID, fingerprint))
+		if err != nil || k != (eventlog.Link{Entity: events.EntityPaymentMethod, ID: id, CustomerID: customer.ID}) {
+			t.Errorf("%s: %+v, %v", fingerprint, k, err)
+		}
+	}
+	if r, err = eventlog.Provision(t.Context(), l.Conn(), eventlog.Config{}); err != nil || r.Links != 0 {
+		t.Errorf("again: %+v, %v", r, err)
+	}
+}
+
 func TestLinksAreRebuiltFromTheLog(t *testing.T) {
 	t.Parallel()
 	l := eventlogtest.Provisioned(t)

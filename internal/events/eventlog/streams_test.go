@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -101,6 +102,51 @@ func TestProfiles(t *testing.T) {
 		if _, err := l.PutProfile(t.Context(), id, eventlog.Profile{}, 0); err == nil {
 			t.Errorf("a profile for %q", id)
 		}
+	}
+}
+
+// A link is moved from where it leads, by one only; moved again it is found so.
+func TestMoveLink(t *testing.T) {
+	t.Parallel()
+	l := eventlogtest.Provisioned(t)
+	method := func(id string) eventlog.Link {
+		return eventlog.Link{Entity: events.EntityPaymentMethod, ID: events.PaymentMethodID("stripe", id), CustomerID: events.CustomerID("a")}
+	}
+	object := eventlog.CardObject(events.CustomerID("a"), "fp")
+	if err := l.MoveLink(t.Context(), "stripe", object, method("1"), method("2")); !errors.Is(err, eventlog.ErrNotFound) {
+		t.Errorf("what is not there: %v", err)
+	}
+	if err := l.PutLink(t.Context(), "stripe", object, method("1")); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := l.MoveLink(t.Context(), "stripe", object, method("1"), method("2")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := l.Link(t.Context(), "stripe", object); err != nil || got != method("2") {
+		t.Errorf("%+v, %v", got, err)
+	}
+	var taken *eventlog.LinkTakenError
+	if err := l.MoveLink(t.Context(), "stripe", object, method("1"), method("3")); !errors.As(err, &taken) || taken.Existing != method("2") {
+		t.Errorf("moved from where it does not lead: %v", err)
+	}
+	if err := l.MoveLink(t.Context(), "stripe", object, method("2"), eventlog.Link{Entity: events.EntityPaymentMethod, ID: "x"}); err == nil {
+		t.Error("moved to nothing")
+	}
+	// Many at once: one of them wins.
+	won := make(chan string, 8)
+	var g sync.WaitGroup
+	for i := range cap(won) {
+		g.Go(func() {
+			if l.MoveLink(t.Context(), "stripe", object, method("2"), method(fmt.Sprint("many ", i))) == nil {
+				won <- method(fmt.Sprint("many ", i)).ID
+			}
+		})
+	}
+	g.Wait()
+	if got, err := l.Link(t.Context(), "stripe", object); err != nil || len(won) != 1 || got.ID != <-won {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 
