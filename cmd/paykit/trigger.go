@@ -29,7 +29,23 @@ func (s sandboxAt) complete(ctx context.Context, session, card string) error {
 	return s.post(ctx, "/_sandbox/checkout/"+session+"/complete", map[string]string{"card": card})
 }
 
+// disputed opens a dispute of a payment and ends it.
+func (s sandboxAt) disputed(ctx context.Context, payment, end string) error {
+	var dispute struct {
+		ID string `json:"id"`
+	}
+	if err := s.call(ctx, "/_sandbox/disputes", map[string]string{"payment": payment}, &dispute); err != nil {
+		return err
+	}
+	return s.post(ctx, "/_sandbox/disputes/"+dispute.ID, map[string]string{"status": end})
+}
+
 func (s sandboxAt) post(ctx context.Context, path string, in any) error {
+	return s.call(ctx, path, in, nil)
+}
+
+// call makes one control call; into may be nil.
+func (s sandboxAt) call(ctx context.Context, path string, in, into any) error {
 	body, err := json.Marshal(in)
 	if err != nil {
 		return fmt.Errorf("sandbox: %w", err)
@@ -47,6 +63,12 @@ func (s sandboxAt) post(ctx context.Context, path string, in any) error {
 	defer res.Body.Close()
 	answer, _ := io.ReadAll(io.LimitReader(res.Body, 1<<20))
 	if res.StatusCode/100 == 2 {
+		if into == nil {
+			return nil
+		}
+		if err := json.Unmarshal(answer, into); err != nil {
+			return fmt.Errorf("sandbox: %w", err)
+		}
 		return nil
 	}
 	var refusal struct {
@@ -80,6 +102,8 @@ const (
 	cardFailsLater = "4000000000000341"
 	cardNeedsAuth  = "4000002760003184"
 	cardDispute    = "4000000000000259"
+	cardFraud      = "4000000000005423"
+	cardNoRefund   = "4000000000005126"
 
 	triggerURL = "https://example.com/paykit-trigger"
 )
@@ -180,7 +204,15 @@ func recipes() map[events.Type]recipe {
 			_, err := s.pk.Charge.Refund(ctx, paykit.ChargeRefund{ChargeID: c.ID})
 			return err
 		}),
+		events.ChargeRefundFailed: charge(cardNoRefund, "", func(ctx context.Context, s *scene, c *paykit.Charge) error {
+			_, err := s.pk.Charge.Refund(ctx, paykit.ChargeRefund{ChargeID: c.ID})
+			return err
+		}),
 		events.ChargeDisputed: charge(cardDispute, "", nil),
+		events.ChargeDisputeClosed: charge(cardGood, "", func(ctx context.Context, s *scene, c *paykit.Charge) error {
+			return s.at.disputed(ctx, c.ProviderPaymentID, "won")
+		}),
+		events.ChargeFraudWarned: charge(cardFraud, "", nil),
 	}
 }
 

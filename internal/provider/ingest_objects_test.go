@@ -119,6 +119,13 @@ func (b *buyer) dispute(status string, changes ...fields) string {
 	}, changes...)
 }
 
+func (b *buyer) warning(actionable bool, changes ...fields) string {
+	return object(fields{
+		"id": "issfr_" + b.n, "object": "radar.early_fraud_warning", "actionable": actionable, "charge": "ch_" + b.n,
+		"payment_intent": "pi_" + b.n, "fraud_type": "made_with_stolen_card", "created": 1700000000,
+	}, changes...)
+}
+
 func (b *buyer) customerObject(changes ...fields) string {
 	return object(fields{
 		"id": b.cus, "object": "customer", "email": "buyer@example.com", "name": "A Buyer", "metadata": b.metadata(events.Owner{}),

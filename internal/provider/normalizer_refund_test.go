@@ -98,7 +98,76 @@ func disputeRows() []row {
 				b.event("charge.dispute.closed", b.dispute("won", fields{"amount": 100})),
 			}
 		}, []events.Type{events.ChargeSucceeded, events.ChargeDisputed, events.ChargeDisputed, events.ChargeDisputeClosed}, nil},
+		{"dispute won: the money goes and comes back", asked, func(b *buyer) []string {
+			return []string{
+				b.paid(), b.event("charge.dispute.created", b.dispute("needs_response", withdrawn())),
+				b.event("charge.dispute.funds_withdrawn", b.dispute("needs_response", withdrawn())), // known from the first
+				b.event("charge.dispute.closed", b.dispute("won", withdrawn())),
+				b.event("charge.dispute.funds_reinstated", b.dispute("won", withdrawn())),
+			}
+		}, []events.Type{events.ChargeSucceeded, events.ChargeDisputed, events.ChargeDisputeClosed, events.ChargeUpdated}, func(t *testing.T, b *buyer) {
+			t.Helper()
+			c := b.in.chargeState(b.chargeID)
+			if d := c.Disputes[0]; d.Status != "won" || d.Funds != events.FundsReinstated || c.DisputeOpen() || c.Refundable() != 4900 {
+				t.Errorf("%+v", c)
+			}
+		}},
+		{"inquiry that closes", asked, func(b *buyer) []string {
+			return []string{
+				b.paid(), b.event("charge.dispute.created", b.dispute("warning_needs_response")),
+				b.event("charge.dispute.updated", b.dispute("warning_under_review")), b.event("charge.dispute.closed", b.dispute("warning_closed")),
+			}
+		}, []events.Type{events.ChargeSucceeded, events.ChargeDisputed, events.ChargeDisputed, events.ChargeDisputeClosed}, nil},
+		{"inquiry that becomes a chargeback", asked, func(b *buyer) []string {
+			return []string{
+				b.paid(), b.event("charge.dispute.created", b.dispute("warning_needs_response")),
+				b.event("charge.dispute.updated", b.dispute("needs_response", withdrawn())), b.event("charge.dispute.closed", b.dispute("lost", withdrawn())),
+			}
+		}, []events.Type{events.ChargeSucceeded, events.ChargeDisputed, events.ChargeDisputed, events.ChargeDisputeClosed}, func(t *testing.T, b *buyer) {
+			t.Helper()
+			if c := b.in.chargeState(b.chargeID); c.Disputes[0].Funds != events.FundsWithdrawn || c.Refundable() != 0 {
+				t.Errorf("%+v", c)
+			}
+		}},
+		{"several disputes", asked, func(b *buyer) []string {
+			other := fields{"id": "dp_other" + b.n, "amount": 900}
+			return []string{
+				b.paid(), b.event("charge.dispute.created", b.dispute("needs_response")), b.event("charge.dispute.created", b.dispute("needs_response", other)),
+				b.event("charge.dispute.closed", b.dispute("won")),
+			}
+		}, []events.Type{events.ChargeSucceeded, events.ChargeDisputed, events.ChargeDisputed, events.ChargeDisputeClosed}, func(t *testing.T, b *buyer) {
+			t.Helper()
+			if c := b.in.chargeState(b.chargeID); len(c.Disputes) != 2 || !c.DisputeOpen() {
+				t.Errorf("%+v", c)
+			}
+		}},
+		{"dispute that ends without a judgment", asked, func(b *buyer) []string {
+			return []string{b.paid(), b.event("charge.dispute.created", b.dispute("needs_response")), b.event("charge.dispute.closed", b.dispute("prevented"))}
+		}, []events.Type{events.ChargeSucceeded, events.ChargeDisputed, events.ChargeDisputeClosed}, nil},
+		{"early fraud warning, by the payment", asked, func(b *buyer) []string {
+			return []string{
+				b.paid(), b.event("radar.early_fraud_warning.created", b.warning(true)),
+				b.event("radar.early_fraud_warning.updated", b.warning(false)), b.event("radar.early_fraud_warning.created", b.warning(true)),
+			}
+		}, []events.Type{events.ChargeSucceeded, events.ChargeFraudWarned, events.ChargeFraudWarned}, func(t *testing.T, b *buyer) {
+			t.Helper()
+			want := events.FraudWarning{ProviderWarningID: "issfr_" + b.n, Type: "made_with_stolen_card"}
+			if c := b.in.chargeState(b.chargeID); len(c.FraudWarnings) != 1 || c.FraudWarnings[0] != want {
+				t.Errorf("%+v", c.FraudWarnings)
+			}
+		}},
+		{"early fraud warning, by a charge that has no payment", known, func(b *buyer) []string {
+			return []string{
+				b.event("charge.succeeded", b.chargeObject("succeeded", foreign(), fields{"payment_intent": nil})),
+				b.event("radar.early_fraud_warning.created", b.warning(true, fields{"payment_intent": nil})),
+			}
+		}, []events.Type{events.ChargeSucceeded, events.ChargeFraudWarned}, nil},
 	}
+}
+
+// withdrawn is a dispute that has taken the money.
+func withdrawn() fields {
+	return fields{"balance_transactions": []fields{{"id": "txn_1", "object": "balance_transaction", "amount": -4900}}}
 }
 
 func methodRows() []row {

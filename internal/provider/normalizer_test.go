@@ -170,6 +170,23 @@ func TestParkedUntilTheOwnerIsKnown(t *testing.T) {
 			}, (*buyer).paid, []events.Type{events.ChargeDisputed, events.ChargeSucceeded}, asked,
 		},
 		{
+			"dispute of a payment that is still under way", func(b *buyer) []string {
+				return []string{b.event("charge.dispute.created", b.dispute("needs_response"))}
+			}, (*buyer).paid, []events.Type{events.ChargeDisputed, events.ChargeSucceeded}, underWay,
+		},
+		{
+			"dispute of a foreign payment before it", func(b *buyer) []string {
+				return []string{b.event("charge.dispute.closed", b.dispute("lost"))}
+			}, func(b *buyer) string { return b.event("payment_intent.succeeded", b.intent("succeeded", foreign())) },
+			[]events.Type{events.ChargeDisputeClosed, events.ChargeSucceeded},
+			known,
+		},
+		{
+			"fraud warning before the payment", func(b *buyer) []string {
+				return []string{b.event("radar.early_fraud_warning.created", b.warning(true))}
+			}, (*buyer).paid, []events.Type{events.ChargeFraudWarned, events.ChargeSucceeded}, shopping,
+		},
+		{
 			"refund of a payment that is still under way", func(b *buyer) []string {
 				return []string{b.event("refund.created", b.refund("", "succeeded", 900))}
 			}, (*buyer).paid,

@@ -73,6 +73,21 @@ func toldStories() []told {
 				return regexp.MustCompile(`"providerAmountRefunded":\d+,?`).ReplaceAllString(view, "")
 			},
 		},
+		{
+			// How many steps of it are seen hangs on the order; its end is one.
+			name: "a disputed charge", begin: func(in *ingest) *buyer { return in.buyer().charge("") },
+			all: func(b *buyer) []string {
+				of := fields{"customer": b.cus} // so that they are worked on in their order
+				return []string{
+					b.event("payment_intent.succeeded", b.intent("succeeded")),
+					b.event("charge.dispute.created", b.dispute("needs_response", of)),
+					b.event("charge.dispute.updated", b.dispute("under_review", of)),
+					b.event("charge.dispute.funds_withdrawn", b.dispute("needs_response", of, withdrawn())),
+					b.event("charge.dispute.closed", b.dispute("lost", of, withdrawn())),
+				}
+			},
+			aside: []events.Type{events.ChargeDisputed, events.ChargeUpdated},
+		},
 	}
 }
 
@@ -235,7 +250,7 @@ func (v *orderViews) anonymous(b *buyer, text string) string {
 		b.ref.ID, "customer", b.ref.ReferenceID + `"`, `reference"`, events.ProviderAccountID(b.ref.ID, stripeID), "account",
 		events.PaymentMethodID(stripeID, "pm_"+b.n), "method",
 	}
-	for _, object := range []string{"cus_", "pi_", "ch_", "pm_", "re_", "cs_"} {
+	for _, object := range []string{"cus_", "pi_", "ch_", "pm_", "re_", "dp_", "cs_"} {
 		names = append(names, `"`+object+b.n+`"`, `"`+object+`"`)
 	}
 	names = append(names, `"fp`+b.n+`"`, `"fp"`, events.ReportedRefundID(stripeID, "re_"+b.n), "refund")
