@@ -15,8 +15,7 @@ import (
 // The canary of virtual time: a message that is put off for a day comes after a day, one that is not answered comes after
 // AckWait, and neither takes long. If it fails or ends with a panic after an update of nats-server, virtual time does not
 // work with it.
-func TestVirtualTime(t *testing.T) {
-	t.Parallel()
+func TestVirtualTime(t *testing.T) { //nolint:paralleltest // see Virtual
 	began := time.Now()
 	eventlogtest.Virtual(t, func(t *testing.T, s *eventlogtest.Server) {
 		l := eventlogtest.Open(t, s.Conn(t))

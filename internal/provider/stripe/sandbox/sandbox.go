@@ -25,16 +25,17 @@ const (
 
 // Config says how a sandbox starts. The zero value works.
 type Config struct {
-	BaseURL         string           // of the hosted pages; empty: taken from each request's Host. SetBaseURL changes it
-	AccountID       string           // the one Stripe account played; default acct_1PaykitSandbox00
-	MerchantName    string           // shown on the hosted pages; default "Sandbox Store"
-	Logger          zerolog.Logger   // faults and deliveries; never bodies, secrets or card data
-	Now             func() time.Time // default time.Now; /_sandbox/clock/advance moves the sandbox's clock on from it
-	Entropy         io.Reader        // for ids and shuffling; default crypto/rand
-	SettleAfter     time.Duration    // how long disputes, fraud warnings and the second answer of a refund take; default 1 s
-	DelayedAfter    time.Duration    // how long a bank debit takes to be paid or refused; default 5 s
-	DeliveryTimeout time.Duration    // how long a webhook receiver may take; default 10 s
-	StateFile       string           // keeps everything but faults and the behaviour of deliveries across restarts; empty: memory only
+	BaseURL         string            // of the hosted pages; empty: taken from each request's Host. SetBaseURL changes it
+	AccountID       string            // the one Stripe account played; default acct_1PaykitSandbox00
+	MerchantName    string            // shown on the hosted pages; default "Sandbox Store"
+	Logger          zerolog.Logger    // faults and deliveries; never bodies, secrets or card data
+	Now             func() time.Time  // default time.Now; /_sandbox/clock/advance moves the sandbox's clock on from it
+	Entropy         io.Reader         // for ids and shuffling; default crypto/rand
+	SettleAfter     time.Duration     // how long disputes, fraud warnings and the second answer of a refund take; default 1 s
+	DelayedAfter    time.Duration     // how long a bank debit takes to be paid or refused; default 5 s
+	DeliveryTimeout time.Duration     // how long a webhook receiver may take; default 10 s
+	Transport       http.RoundTripper // of deliveries; default one of its own
+	StateFile       string            // keeps everything but faults and the behaviour of deliveries across restarts; empty: memory only
 }
 
 // Server is one sandbox. It is safe for concurrent use; several may run in one process and share nothing.
@@ -74,12 +75,15 @@ func New(cfg Config) (*Server, error) {
 	cfg.SettleAfter = orDefault(cfg.SettleAfter, defaultSettleAfter)
 	cfg.DelayedAfter = orDefault(cfg.DelayedAfter, defaultDelayedAfter)
 	cfg.DeliveryTimeout = orDefault(cfg.DeliveryTimeout, defaultDeliveryLimit)
+	if cfg.Transport == nil {
+		cfg.Transport = &http.Transport{MaxIdleConnsPerHost: deliveriesAtOnce, IdleConnTimeout: time.Minute}
+	}
 	s := &Server{
 		cfg: cfg, mux: http.NewServeMux(), baseURL: strings.TrimRight(cfg.BaseURL, "/"),
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 		client: &http.Client{
 			Timeout:       cfg.DeliveryTimeout,
-			Transport:     &http.Transport{MaxIdleConnsPerHost: deliveriesAtOnce, IdleConnTimeout: time.Minute},
+			Transport:     cfg.Transport,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		tables: newTables(),
