@@ -97,6 +97,18 @@ func (a *Applier) otherPayment(ctx context.Context, at sighting, t target, p eve
 			Str("charge_id", id).Str("customer_id", got.CustomerID).Str("causation_id", at.causationID).
 			Msg("a charge was paid twice: the second payment is a charge of its own")
 	}
+	if err != nil {
+		return got, err
+	}
+	// A crash right before leaves the second charge without the flag; the report comes again and finds that missing.
+	flagged, err := a.update(ctx, events.EntityCharge, id, func(last *events.Event) (*events.Event, error) {
+		return events.DecideCharge(last, events.RequestReview{
+			Reason: events.ReviewSecondPayment, RelatedChargeID: t.id, Proposal: events.ProposalRefund,
+		}, a.cause(at, ref))
+	})
+	if err == nil && flagged.Outcome == OutcomeChanged {
+		got = flagged
+	}
 	return got, err
 }
 

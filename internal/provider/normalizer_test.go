@@ -417,7 +417,7 @@ func TestPaidTwice(t *testing.T) {
 			"id": "ch_second" + b.n, "payment_intent": "pi_second" + b.n, "amount_refunded": 4900,
 		})),
 	)
-	if got, want := in.types(after), []events.Type{events.ChargeSucceeded, events.ChargeSucceeded, events.ChargeRefunded}; !slices.Equal(got, want) {
+	if got, want := in.types(after), []events.Type{events.ChargeSucceeded, events.ChargeSucceeded, events.ChargeReviewRequested, events.ChargeRefunded}; !slices.Equal(got, want) {
 		t.Fatalf("events %v, want %v", got, want)
 	}
 	first := in.chargeState(events.CheckoutChargeID(b.checkoutID))
@@ -449,7 +449,7 @@ func TestSecondPaymentOfAPageSucceeds(t *testing.T) {
 		b.paid(), // and then the first one succeeds after all
 		b.event("refund.created", b.refund("", "succeeded", 4900)),
 	)
-	want := []events.Type{events.ChargeProcessing, events.ChargeSucceeded, events.ChargeSucceeded, events.ChargeRefunded}
+	want := []events.Type{events.ChargeProcessing, events.ChargeSucceeded, events.ChargeSucceeded, events.ChargeReviewRequested, events.ChargeRefunded}
 	if got := in.types(after); !slices.Equal(got, want) {
 		t.Fatalf("events %v, want %v", got, want)
 	}

@@ -57,7 +57,7 @@ func newWorld(t *testing.T, change ...func(*server.Options)) *world {
 		changed: make(chan struct{}, 1),
 	}
 	w.log = eventlogtest.Open(t, w.server.Conn(t))
-	box, err := sandbox.New(sandbox.Config{SettleAfter: time.Millisecond})
+	box, err := sandbox.New(sandbox.Config{SettleAfter: time.Millisecond, DelayedAfter: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
