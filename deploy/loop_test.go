@@ -83,9 +83,10 @@ func provision(t *testing.T, server string) {
 
 // system is ingest, worker and projector, each as its own user, and a sandbox.
 type system struct {
-	server string
-	http   map[string]string // address by process
-	log    *journal
+	server  string
+	sandbox string            // address
+	http    map[string]string // address by process
+	log     *journal
 }
 
 func run(t *testing.T) *system {
@@ -101,6 +102,7 @@ func run(t *testing.T) *system {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.sandbox = sb.URL
 	ctx, stop := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	var failed sync.Map
@@ -246,6 +248,7 @@ func TestTheLoopRunsWithLeastPrivilege(t *testing.T) {
 	if _, err := pk.Charge.Refund(ctx, paykit.ChargeRefund{ChargeID: charge.ID, Amount: 900}, patient); err != nil {
 		t.Errorf("refund: %v", err)
 	}
+	compared(t, s)
 	leaveCommand(t, s.server)
 	decide(t, s.server)
 	if _, err := pk.Customer.Delete(ctx, customer.ID); err != nil {
