@@ -32,6 +32,7 @@ func crashPoints() map[string][]string {
 			"worker.payment_recorded", "worker.confirm_answered", "worker.authenticate_answered", "worker.payment_settled",
 			"worker.payment_canceled", "worker.payment_unmade", "worker.page_unmade", "worker.doubt_recorded",
 			"worker.refund_created", "worker.method_detached", "worker.default_set",
+			"worker.retry_requested", "worker.retry_asked", "worker.retry_answered", "worker.retry_recorded", "worker.retry_stopped",
 			"worker.erased_here", "worker.customer_erased", "worker.settle_asked",
 		},
 		"ingest worker": {"eventlog.before_publish", "eventlog.published", "eventlog.before_ack", "eventlog.acked"},

@@ -3,9 +3,11 @@
 package e2e_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"github.com/paykit-go/paykit"
 )
@@ -28,6 +30,11 @@ func crashRuns() map[string]crashRun {
 		"worker.doubt_recorded":     {during: loseConfirms},
 		"worker.payment_unmade":     {before: cancelUnmade},
 		"worker.page_unmade":        {before: expireUnmade},
+		"worker.retry_requested":    {during: climbLadders},
+		"worker.retry_asked":        {during: climbLadders},
+		"worker.retry_answered":     {during: climbLadders},
+		"worker.retry_recorded":     {during: climbLadders},
+		"worker.retry_stopped":      {during: stopLadders},
 	}
 }
 
@@ -101,4 +108,66 @@ func expireUnmade(l *load, nth int) {
 			l.s.t.Error(err)
 		}
 	}
+}
+
+// climbLadders charges a card that declines each time, and waits until the last attempt of the ladder.
+func climbLadders(l *load) {
+	ctx, cancel := context.WithTimeout(l.s.t.Context(), 2*crashBound)
+	defer cancel()
+	_, _, id := l.ladder(ctx, "quick", l.name+"_climbs")
+	c := l.climbed(ctx, id)
+	if c != nil && len(c.Retry.Attempts) != 4 {
+		l.s.t.Errorf("the ladder of %s ended after %d attempts", id, len(c.Retry.Attempts))
+	}
+}
+
+// stopLadders takes the cards away from ladders that wait, one after the other.
+func stopLadders(l *load) {
+	ctx, cancel := context.WithTimeout(l.s.t.Context(), 2*crashBound)
+	defer cancel()
+	for n := range 3 {
+		customer, method, id := l.ladder(ctx, "slow", fmt.Sprint(l.name, "_stops_", n))
+		_, err := again(ctx, "detach", func() (*paykit.PaymentMethod, error) {
+			return l.pk.PaymentMethod.Detach(ctx, paykit.PaymentMethodRef{CustomerID: customer, PaymentMethodID: method}, paykit.WithWait(time.Second))
+		}, nil)
+		if err != nil {
+			l.s.t.Error(err)
+		}
+		l.climbed(ctx, id)
+	}
+}
+
+// ladder charges a new customer's card, which declines each time, with a retry schedule, and waits for the first decline.
+func (l *load) ladder(ctx context.Context, schedule, name string) (customerID, methodID, chargeID string) {
+	customer, err := again(ctx, "sync", func() (*paykit.Customer, error) {
+		return l.pk.Customer.Sync(ctx, paykit.CustomerSync{ReferenceID: name})
+	}, nil)
+	if err != nil {
+		l.s.t.Error(err)
+		return "", "", ""
+	}
+	method, err := l.saveCard(ctx, customer.ID, name, cardFailsLater, "0341")
+	if err != nil {
+		l.s.t.Error(err)
+		return "", "", ""
+	}
+	c, err := l.charge(ctx, paykit.ChargeCreate{
+		CustomerID: customer.ID, PaymentMethodID: method, Amount: 1500, Description: "Dunned", Retry: schedule,
+	}, name, paykit.ChargeFailed)
+	if err != nil {
+		l.s.t.Error(err)
+		return "", "", ""
+	}
+	return customer.ID, method, c.ID
+}
+
+// climbed waits until a ladder has ended.
+func (l *load) climbed(ctx context.Context, chargeID string) *paykit.Charge {
+	c, err := again(ctx, "the ladder ends", func() (*paykit.Charge, error) { return l.pk.Charge.Get(ctx, chargeID) },
+		func(c *paykit.Charge) bool { return c.Retry != nil && c.Retry.Status == paykit.RetryEnded })
+	if err != nil {
+		l.s.t.Error(err)
+		return nil
+	}
+	return c
 }

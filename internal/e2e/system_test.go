@@ -16,6 +16,7 @@ const (
 	card4242       = "4242424242424242"
 	cardFailsLater = "4000000000000341"
 	webhookSecret  = "whsec_e2e" //nolint:gosec // G101: of a sandbox in this test
+	retrySchedules = "quick=1s,1s,1s;slow=4s"
 )
 
 // system is PayKit as it runs on servers: a NATS server, the sandbox and the three processes.
@@ -72,7 +73,8 @@ func (s *system) startNATS() {
 
 // startIngest starts ingest with two secrets, as while one is rolled.
 func (s *system) startIngest(env ...string) {
-	s.in = start(s.t, append(append(s.env(), "PAYKIT_HTTP_ADDR="+host(s.ingest), "STRIPE_WEBHOOK_SECRETS="+webhookSecret+","+s.secret), env...), "ingest")
+	s.in = start(s.t, append(append(s.env(), "PAYKIT_HTTP_ADDR="+host(s.ingest), "STRIPE_WEBHOOK_SECRETS="+webhookSecret+","+s.secret,
+		"PAYKIT_RETRY_SCHEDULES="+retrySchedules), env...), "ingest")
 }
 
 func (s *system) startWorker(env ...string) {

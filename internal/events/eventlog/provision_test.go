@@ -337,12 +337,18 @@ func TestWeakenedConsumers(t *testing.T) {
 		change                    func(*jetstream.ConsumerConfig)
 	}{
 		"a filter fewer": {"PAYKIT_LOG", "requests", "filter_subjects", func(c *jetstream.ConsumerConfig) { c.FilterSubjects = c.FilterSubjects[1:] }},
-		"long ack wait":  {"PAYKIT_LOG", "requests", "ack_wait", func(c *jetstream.ConsumerConfig) { c.AckWait = time.Minute }},
-		"gives up":       {"PAYKIT_LOG", "settling", "max_deliver", func(c *jetstream.ConsumerConfig) { c.MaxDeliver = 5 }},
-		"few pending":    {"PAYKIT_INBOX", "normalizer", "max_ack_pending", func(c *jetstream.ConsumerConfig) { c.MaxAckPending = 10 }},
-		"small pulls":    {"PAYKIT_LOG", "requests", "max_batch", func(c *jetstream.ConsumerConfig) { c.MaxRequestBatch = 1 }},
-		"short pulls":    {"PAYKIT_INBOX", "normalizer", "max_expires", func(c *jetstream.ConsumerConfig) { c.MaxRequestExpires = time.Second }},
-		"headers only":   {"PAYKIT_COMMANDS", "commands", "headers_only", func(c *jetstream.ConsumerConfig) { c.HeadersOnly = true }},
+		// An installation from before retry schedules.
+		"older events": {"PAYKIT_LOG", "settling", "filter_subjects", func(c *jetstream.ConsumerConfig) {
+			c.FilterSubjects = slices.DeleteFunc(c.FilterSubjects, func(s string) bool {
+				return strings.Contains(s, ".failed.") || strings.Contains(s, ".retry_requested.")
+			})
+		}},
+		"long ack wait": {"PAYKIT_LOG", "requests", "ack_wait", func(c *jetstream.ConsumerConfig) { c.AckWait = time.Minute }},
+		"gives up":      {"PAYKIT_LOG", "settling", "max_deliver", func(c *jetstream.ConsumerConfig) { c.MaxDeliver = 5 }},
+		"few pending":   {"PAYKIT_INBOX", "normalizer", "max_ack_pending", func(c *jetstream.ConsumerConfig) { c.MaxAckPending = 10 }},
+		"small pulls":   {"PAYKIT_LOG", "requests", "max_batch", func(c *jetstream.ConsumerConfig) { c.MaxRequestBatch = 1 }},
+		"short pulls":   {"PAYKIT_INBOX", "normalizer", "max_expires", func(c *jetstream.ConsumerConfig) { c.MaxRequestExpires = time.Second }},
+		"headers only":  {"PAYKIT_COMMANDS", "commands", "headers_only", func(c *jetstream.ConsumerConfig) { c.HeadersOnly = true }},
 		"not pinned": {"PAYKIT_LOG", "requests", "priority_policy", func(c *jetstream.ConsumerConfig) {
 			c.PriorityPolicy, c.PriorityGroups, c.PinnedTTL = jetstream.PriorityPolicyNone, nil, 0
 		}},
