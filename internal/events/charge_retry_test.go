@@ -15,9 +15,9 @@ import (
 // retryDue stands for the moment at which the next attempt is due.
 type retryDue struct{ events.RetryDue }
 
-func laddered(name string, delays ...time.Duration) events.CreateCharge {
+func laddered(delays ...time.Duration) events.CreateCharge {
 	in := createCharge("")
-	in.Retry = &events.RetrySchedule{Name: name, Delays: delays}
+	in.Retry = &events.RetrySchedule{Name: "standard", Delays: delays}
 	return in
 }
 
@@ -49,7 +49,7 @@ func (h *history) play(list ...events.ChargeInput) *events.Charge {
 
 func TestRetryLadder(t *testing.T) {
 	t.Parallel()
-	create := laddered("standard", time.Hour, 24*time.Hour)
+	create := laddered(time.Hour, 24*time.Hour)
 	no := declined("card_declined", "insufficient_funds")
 	paid := payment(events.PaymentSucceeded)
 	other := paid
@@ -198,7 +198,7 @@ func ladder(e *events.Event) string {
 // attempt, made while the buyer is away, ends the ladder with it.
 func TestRetryLadderWithAReturnURL(t *testing.T) {
 	t.Parallel()
-	create := laddered("standard", time.Hour)
+	create := laddered(time.Hour)
 	create.ReturnURL = "https://app.example.com/back"
 	wants := declined("authentication_required", "")
 	h := newHistory(t)
@@ -223,16 +223,23 @@ func TestRetryLadderProperties(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		delays := rapid.SliceOfN(rapid.Just(time.Hour), 1, 4).Draw(rt, "delays")
 		h := newHistory(t)
-		h.play(laddered("standard", delays...), payment(events.PaymentRequiresConfirmation))
+		h.play(laddered(delays...), payment(events.PaymentRequiresConfirmation))
 		for n := rapid.IntRange(1, 40).Draw(rt, "n"); n > 0; n-- {
 			number := rapid.IntRange(1, 6).Draw(rt, "attempt")
 			p := of(declined("card_declined", rapid.SampledFrom([]string{"insufficient_funds", "do_not_honor", "do_not_honor", "stolen_card"}).Draw(rt, "code")), fmt.Sprintf("ch_%d", number))
 			h.now = h.now.Add(time.Duration(rapid.IntRange(0, 40).Draw(rt, "minutes")) * time.Minute)
 			h.charge(rapid.SampledFrom([]events.ChargeInput{
-				p, p, p, attempted(number, p), attempted(number, p), events.RetryDue{}, events.RetryDue{}, events.RetryDue{},
-				of(payment(events.PaymentSucceeded), fmt.Sprintf("ch_%d", number)), events.AttemptUnanswered{Number: number},
+				p, p, p, attempted(number, p), attempted(number, p),
+				events.RetryDue{},
+				events.RetryDue{},
+				events.RetryDue{},
+				of(payment(events.PaymentSucceeded), fmt.Sprintf("ch_%d", number)),
+				events.AttemptUnanswered{Number: number},
 				events.AttemptRejected{Number: number, Failure: events.NewFailure(events.FailureProviderRejected, "")},
-				events.CancelCharge{}, payment(events.PaymentCanceled), events.RetryStopped{}, events.ConfirmUnanswered{},
+				events.CancelCharge{},
+				payment(events.PaymentCanceled),
+				events.RetryStopped{},
+				events.ConfirmUnanswered{},
 			}).Draw(rt, "input"))
 		}
 		checkLadder(rt, h, len(delays))

@@ -117,7 +117,7 @@ func keepCharges(t *testing.T, keep func(*history)) {
 		{back, declined("card_declined", "insufficient_funds")},
 		{back, events.CancelCharge{}, payment(events.PaymentCanceled)},
 		{back, payment(events.PaymentRequiresConfirmation), events.ConfirmUnanswered{}, events.RequestReview{Reason: events.ReviewInDoubt}},
-		{laddered("standard", time.Hour, 24*time.Hour), declined("card_declined", "insufficient_funds"), retryDue{}},
+		{laddered(time.Hour, 24*time.Hour), declined("card_declined", "insufficient_funds"), retryDue{}},
 	} {
 		h := newHistory(t)
 		for _, in := range list {

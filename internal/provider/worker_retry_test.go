@@ -409,7 +409,7 @@ func TestRetryDeliveriesSayNothingNew(t *testing.T) {
 			}
 			for _, o := range d.Observations {
 				seen, ok := o.(provider.PaymentSeen)
-				if !ok || seen.Payment.ID != c.ProviderPaymentID {
+				if !ok || seen.ID != c.ProviderPaymentID {
 					continue
 				}
 				told++

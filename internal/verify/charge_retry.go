@@ -2,6 +2,7 @@ package verify
 
 import (
 	"hash/maphash"
+	"strings"
 	"time"
 
 	"github.com/paykit-go/paykit/internal/events"
@@ -56,14 +57,14 @@ func (s *step) retry(c *events.Charge) {
 // rungs reads a ladder and checks its attempts one by one.
 func (s *step) rungs(r *events.Retry) *rungs {
 	is := &rungs{status: r.Status}
-	words := r.Schedule
+	words := []string{r.Schedule}
 	for _, delay := range r.Delays {
 		if _, err := time.ParseDuration(delay); err != nil {
 			s.problem("retry: %q is no duration", delay)
 		}
-		words += " " + delay
+		words = append(words, delay)
 	}
-	is.frozen = maphash.String(seed, words)
+	is.frozen = maphash.String(seed, strings.Join(words, " "))
 	if r.NextAttemptAt != nil {
 		is.next = r.NextAttemptAt.UnixMilli()
 	}
