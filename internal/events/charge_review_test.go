@@ -1,6 +1,7 @@
 package events_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -23,15 +24,15 @@ func TestChargeReviewMatrix(t *testing.T) {
 		return events.RefundObserved{RefundID: "r", Report: events.RefundReport{ID: "re_1", Amount: amount, Status: s}}
 	}
 	doubt := []events.ChargeInput{back, made, events.ConfirmUnanswered{}}
-	flagged := append(doubt[:3:3], events.RequestReview{Reason: events.ReviewInDoubt})
+	flagged := slices.Concat(doubt, []events.ChargeInput{events.RequestReview{Reason: events.ReviewInDoubt}})
 	twice := events.RequestReview{Reason: events.ReviewSecondPayment, RelatedChargeID: "chg_0", Proposal: events.ProposalRefund}
 	columns := []column[events.ChargeInput]{
 		{"nothing", nil},
 		{"processing", []events.ChargeInput{back, made}},
 		{"in_doubt", doubt},
 		{"in_doubt, flagged", flagged},
-		{"resolved as failed", append(flagged[:4:4], resolve(events.ChargeStatusFailed))},
-		{"resolved as succeeded", append(flagged[:4:4], resolve(events.ChargeStatusSucceeded))},
+		{"resolved as failed", slices.Concat(flagged, []events.ChargeInput{resolve(events.ChargeStatusFailed)})},
+		{"resolved as succeeded", slices.Concat(flagged, []events.ChargeInput{resolve(events.ChargeStatusSucceeded)})},
 		{"succeeded", []events.ChargeInput{back, made, paid}},
 		{"refund unanswered", []events.ChargeInput{back, made, paid, events.RefundCharge{RefundID: "r", Amount: 900}}},
 		{"second payment, flagged", []events.ChargeInput{back, made, paid, twice}},
@@ -78,7 +79,7 @@ func TestReviewGoesWithItsReason(t *testing.T) {
 		}, false},
 	} {
 		h := newHistory(t)
-		for _, in := range append(begin[:2:2], tc.in...) {
+		for _, in := range slices.Concat(begin, tc.in) {
 			h.charge(in)
 		}
 		if got := h.last().Data.Charge.Review; (got != nil) != tc.stands {

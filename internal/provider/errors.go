@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -46,6 +47,9 @@ type Error struct {
 	RetryAfter  time.Duration // how long the provider asks to wait, 0 if it does not say
 	NotFound    bool          // the object asked for does not exist
 	Replayed    bool          // the stored answer of an earlier call with this key, which gets no other for a day
+	NoRetry     bool          // the provider says that the same call must not be sent again
+	KeyTaken    bool          // the key belongs to an earlier call with other parameters
+	Limited     bool          // too many calls, whatever they are about: all shall wait
 	Err         error         // the cause, already stripped of bodies; may be nil
 }
 
@@ -80,11 +84,25 @@ func ClassOf(err error) Class {
 	return InDoubt
 }
 
-// keyIsSpent tells whether a call's key is worth nothing any more: the provider keeps a server error under it. The earlier
-// call has ended, so asking shows what it did. Source: https://docs.stripe.com/api/idempotent_requests
+// keyIsSpent tells whether a call's key is worth nothing any more: the provider keeps a server error under it, or another
+// call's answer (one of an earlier version of this program, for example), or says that the call must not be sent again.
+// The earlier call has ended, so asking shows what it did. Source: https://docs.stripe.com/api/idempotent_requests
 func keyIsSpent(err error) bool {
 	e, ok := errors.AsType[*Error](err)
-	return ok && e.Replayed && e.Class == InDoubt
+	return ok && (e.Class == InDoubt && (e.Replayed || e.NoRetry) || e.KeyTaken)
+}
+
+type attemptKey struct{}
+
+// WithAttempt notes which try of a request the calls in ctx belong to, from 1.
+func WithAttempt(ctx context.Context, n int) context.Context {
+	return context.WithValue(ctx, attemptKey{}, n)
+}
+
+// AttemptOf is the try that a call belongs to: 1 if nobody says.
+func AttemptOf(ctx context.Context) int {
+	n, _ := ctx.Value(attemptKey{}).(int)
+	return max(n, 1)
 }
 
 // NoCustomer tells whether a call failed because the provider's customer does not exist (any more).

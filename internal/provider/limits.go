@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
 	"github.com/sony/gobreaker/v2"
 	"golang.org/x/time/rate"
 
@@ -20,6 +21,8 @@ const (
 	tripAfter   = 10 // failures in a row that open the breaker
 	openFor     = 5 * time.Second
 	blockedFor  = 30 * time.Second
+	limitedFor  = time.Second // after a 429 that does not say how long
+	longestRest = 5 * time.Minute
 )
 
 // guardedAPI is one provider's API behind what all its callers share: a token bucket, a breaker that gives a failing
@@ -30,11 +33,13 @@ type guardedAPI struct {
 	limiter *rate.Limiter
 	breaker *gobreaker.CircuitBreaker[struct{}]
 	metrics *workerMetrics
+	logger  zerolog.Logger
 	now     func() time.Time
 
 	mu      sync.Mutex
 	blocked *Error    // guarded by mu: the last answer that refused our credentials, nil when they work
 	until   time.Time // guarded by mu: no call before
+	paused  time.Time // guarded by mu: the provider asked all calls to wait until then
 }
 
 func newGuardedAPI(id string, api API, perSecond float64, trip uint32, metrics *workerMetrics, now func() time.Time) *guardedAPI {
@@ -44,16 +49,52 @@ func newGuardedAPI(id string, api API, perSecond float64, trip uint32, metrics *
 	if trip == 0 {
 		trip = tripAfter
 	}
-	return &guardedAPI{
-		id: id, api: api, metrics: metrics, now: now,
+	g := &guardedAPI{
+		id: id, api: api, metrics: metrics, now: now, logger: zerolog.Nop(),
 		limiter: rate.NewLimiter(rate.Limit(perSecond), max(1, int(perSecond)/burstShare)),
-		breaker: gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
-			Name: id, MaxRequests: 3, Timeout: openFor,
-			ReadyToTrip:  func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= trip },
-			IsSuccessful: func(err error) bool { return !providerFailing(err) },
-			IsExcluded:   func(err error) bool { return errors.Is(err, context.Canceled) },
-		}),
 	}
+	metrics.paused.WithLabelValues(id).Set(0)
+	g.breaker = gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
+		Name: id, MaxRequests: 3, Timeout: openFor,
+		ReadyToTrip:   func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= trip },
+		IsSuccessful:  func(err error) bool { return !providerFailing(err) },
+		IsExcluded:    func(err error) bool { return errors.Is(err, context.Canceled) },
+		OnStateChange: func(_ string, from, to gobreaker.State) { g.breakerIs(from, to) },
+	})
+	return g
+}
+
+// breakerIs tells of the breaker's moves. Half open, a few calls go through and find out whether the provider answers.
+func (g *guardedAPI) breakerIs(from, to gobreaker.State) {
+	switch to {
+	case gobreaker.StateOpen:
+		g.metrics.paused.WithLabelValues(g.id).Set(1)
+		if from == gobreaker.StateClosed {
+			g.logger.Error().Str("provider", g.id).Msg("the provider does not answer: its calls pause")
+		}
+	case gobreaker.StateClosed:
+		g.metrics.paused.WithLabelValues(g.id).Set(0)
+		g.logger.Info().Str("provider", g.id).Msg("the provider answers again: its calls go on")
+	case gobreaker.StateHalfOpen:
+	}
+}
+
+// Codes of what is refused here: the call was not sent.
+const (
+	codeRateLimitHere = "rate_limit_here"
+	codeAskedToWait   = "asked_to_wait"
+	codeBreakerOpen   = "breaker_open"
+)
+
+// asked is the answer to a call while the provider has asked all of them to wait.
+func (g *guardedAPI) asked(operation string) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	left := g.paused.Sub(g.now())
+	if left <= 0 {
+		return nil
+	}
+	return &Error{Class: Transient, Operation: operation, Code: codeAskedToWait, RetryAfter: left}
 }
 
 // providerFailing tells whether an error says that the provider itself is in trouble. What it refuses, for whatever
@@ -111,6 +152,13 @@ func (g *guardedAPI) note(err error) {
 	case isError && e.Class == Blocked:
 		g.blocked, g.until = e, g.now().Add(blockedFor)
 	}
+	if isError && (e.Limited || e.Status >= 500 && e.RetryAfter > 0) {
+		// It is not about this call alone, so no other is sent meanwhile. A call that was on its way at the same time
+		// never shortens it.
+		if until := g.now().Add(min(max(e.RetryAfter, limitedFor), longestRest)); until.After(g.paused) {
+			g.paused = until
+		}
+	}
 }
 
 // guarded makes one call. What it refuses itself was never sent: Transient, or Blocked.
@@ -119,8 +167,11 @@ func guarded[T any](ctx context.Context, g *guardedAPI, operation string, call f
 	if err := g.halted(operation); err != nil {
 		return answer, err
 	}
+	if err := g.asked(operation); err != nil {
+		return answer, err
+	}
 	if err := g.limiter.Wait(ctx); err != nil {
-		return answer, &Error{Class: Transient, Operation: operation, Code: "rate_limit_here", Err: err}
+		return answer, &Error{Class: Transient, Operation: operation, Code: codeRateLimitHere, Err: err}
 	}
 	started := time.Now()
 	_, err := g.breaker.Execute(func() (struct{}, error) {
@@ -129,9 +180,9 @@ func guarded[T any](ctx context.Context, g *guardedAPI, operation string, call f
 		return struct{}{}, err
 	})
 	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
-		return answer, &Error{Class: Transient, Operation: operation, Code: "breaker_open", RetryAfter: openFor}
+		return answer, &Error{Class: Transient, Operation: operation, Code: codeBreakerOpen, RetryAfter: openFor}
 	}
-	g.metrics.called(g.id, operation, time.Since(started), err)
+	g.metrics.called(g.id, operation, AttemptOf(ctx), time.Since(started), err)
 	g.note(err)
 	return answer, err
 }
@@ -280,7 +331,7 @@ func (g *guardedAPI) ListDeliveries(ctx context.Context, since time.Time, yield 
 		return err
 	}
 	if err := g.limiter.Wait(ctx); err != nil {
-		return &Error{Class: Transient, Operation: "deliveries.list", Code: "rate_limit_here", Err: err}
+		return &Error{Class: Transient, Operation: "deliveries.list", Code: codeRateLimitHere, Err: err}
 	}
 	err := g.api.ListDeliveries(ctx, since, yield)
 	if _, ok := errors.AsType[*Error](err); ok || err == nil {
@@ -292,11 +343,13 @@ func (g *guardedAPI) ListDeliveries(ctx context.Context, since time.Time, yield 
 // workerMetrics are the worker's figures. None is labelled with anything that a customer or a caller chose.
 type workerMetrics struct {
 	calls    *prometheus.CounterVec
+	repeated *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	requests *prometheus.CounterVec
 	inDoubt  prometheus.Gauge
 	toReview prometheus.Gauge
 	blocked  *prometheus.GaugeVec
+	paused   *prometheus.GaugeVec
 	dead     *prometheus.CounterVec
 	backfill *prometheus.CounterVec
 	missed   *prometheus.GaugeVec
@@ -324,6 +377,12 @@ func newWorkerMetrics(r prometheus.Registerer) *workerMetrics {
 		blocked: registered(r, prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "paykit_provider_blocked", Help: "1 while a provider refuses our credentials: someone must look.",
 		}, []string{"provider"})),
+		paused: registered(r, prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "paykit_provider_paused", Help: "1 while a provider does not answer and gets no calls but a few that find out when it does.",
+		}, []string{"provider"})),
+		repeated: registered(r, prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "paykit_provider_repeated_calls_total", Help: "Calls of a further try of a request.",
+		}, []string{"provider", "operation"})),
 		dead: registered(r, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "paykit_worker_dead_letters_total", Help: "Requests set aside because they can't be carried out: someone must look.",
 		}, []string{"type"})),
@@ -358,12 +417,15 @@ func (m *workerMetrics) heard() {
 	m.silent.Reset()
 }
 
-func (m *workerMetrics) called(providerID, operation string, took time.Duration, err error) {
+func (m *workerMetrics) called(providerID, operation string, attempt int, took time.Duration, err error) {
 	class := "ok"
 	if err != nil {
 		class = ClassOf(err).String()
 	}
 	m.calls.WithLabelValues(providerID, operation, class).Inc()
+	if attempt > 1 {
+		m.repeated.WithLabelValues(providerID, operation).Inc()
+	}
 	m.duration.WithLabelValues(providerID, operation).Observe(took.Seconds())
 	blocked := 0.0
 	if class == Blocked.String() {

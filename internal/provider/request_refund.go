@@ -45,6 +45,9 @@ func (w *Worker) refundRequested(ctx context.Context, r request) error {
 			return lookErr
 		}
 	}
+	if refused(err) && keyIsSpent(err) {
+		return lookUpFailed(err) // the key is another call's: it waits until that is forgotten
+	}
 	if refused(err) {
 		w.logRefusal(r, err)
 		failure := refundRefusal(err)

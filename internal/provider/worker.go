@@ -119,6 +119,7 @@ func NewWorker(log WorkerLog, providers map[string]API, cfg WorkerConfig) *Worke
 	w.carry = w.requests()
 	for id, api := range providers {
 		w.providers[id] = newGuardedAPI(id, api, cfg.Rate, cfg.TripAfter, metrics, cfg.Now)
+		w.providers[id].logger = cfg.Logger
 	}
 	return w
 }
@@ -360,7 +361,7 @@ func (w *Worker) work(ctx context.Context, r request, do func(context.Context, r
 	crashpoint.Hit("worker.fetched")
 	try, cancel := context.WithTimeout(ctx, w.tryMost)
 	defer cancel()
-	err = w.recovered(try, r, do)
+	err = w.recovered(WithAttempt(try, r.attempt), r, do)
 	return w.conclude(ctx, r, err, time.Since(started))
 }
 
@@ -462,6 +463,10 @@ func (w *Worker) conclude(ctx context.Context, r request, err error, took time.D
 	}
 	outcome("retry")
 	fields(log.Warn()).Err(err).Msg("tried again later")
+	if pe.Code == codeBreakerOpen || pe.Code == codeAskedToWait {
+		// Nothing was sent, so there is nothing to be more patient about each time: it goes on when the provider is back.
+		return eventlog.Retry(w.jitter(max(pe.RetryAfter, w.retryFirst)))
+	}
 	return eventlog.Retry(max(w.jitter(pe.RetryAfter), w.backoff(w.retryFirst, r.attempt, longestRetry)))
 }
 

@@ -115,7 +115,7 @@ func (w *world) gauge(name, consumer string) float64 {
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
 			if f.GetName() == name && (consumer == "" || m.GetLabel()[0].GetValue() == consumer) {
-				return m.GetGauge().GetValue()
+				return m.GetGauge().GetValue() + m.GetCounter().GetValue()
 			}
 		}
 	}

@@ -197,7 +197,7 @@ func (c *Client) call(ctx context.Context, operation string, write bool, f func(
 	start := time.Now()
 	err := f(w.attach(ctx))
 	line := c.log.Debug().Str("operation", operation).Int("status", w.status).Str("request_id", w.requestID()).
-		Int64("dur_ms", time.Since(start).Milliseconds())
+		Int("attempt", provider.AttemptOf(ctx)).Int64("dur_ms", time.Since(start).Milliseconds())
 	if err != nil {
 		failed := classify(operation, write, err, w)
 		line.Stringer("class", failed.Class).Msg("provider call failed")

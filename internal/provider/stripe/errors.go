@@ -22,6 +22,7 @@ import (
 // Codes of Stripe that change what an error means.
 const (
 	codeResourceMissing = "resource_missing"
+	codeLockTimeout     = "lock_timeout" // another call works on the same object: https://docs.stripe.com/rate-limits
 	codeUnexpectedState = "payment_intent_unexpected_state"
 )
 
@@ -53,10 +54,19 @@ func (w *watch) requestID() string { return word(w.header.Get("Request-Id")) }
 // replayed tells whether Stripe gave the stored answer of an earlier request with this key: true then, perhaps not now.
 func (w *watch) replayed() bool { return w.header.Get("Idempotent-Replayed") == "true" }
 
+// headerAttempt tells whoever looks at the traffic which try a write belongs to. Stripe does not read it, and it is no
+// parameter, so the tries stay the same call.
+const headerAttempt = "Paykit-Attempt"
+
 // watchTransport notes the head of each answer in the call's watch.
 type watchTransport struct{ base http.RoundTripper }
 
 func (t watchTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Method != http.MethodGet {
+		attempt := provider.AttemptOf(r.Context())
+		r = r.Clone(r.Context()) // a round tripper must not change its request
+		r.Header.Set(headerAttempt, strconv.Itoa(attempt))
+	}
 	res, err := t.base.RoundTrip(r)
 	if w, ok := r.Context().Value(watchKey{}).(*watch); ok && err == nil {
 		w.status, w.header = res.StatusCode, res.Header
@@ -69,9 +79,12 @@ func (t watchTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 //
 //	402                                     Declined
 //	401, 403                                Blocked
-//	409, 425, 429, 503                      Transient
+//	409, 425, 429, 503                      Transient; Limited if 429 and not lock_timeout
 //	408, 424, 500, 502, 504, other 5xx      InDoubt
 //	400, 404 and other 4xx                  Invalid; Transient with Stripe-Should-Retry: true
+//	400 idempotency_error                   Invalid, KeyTaken
+//	409, 425, 429 with Should-Retry: false  Transient, after a long while
+//	5xx with Stripe-Should-Retry: false     InDoubt, NoRetry
 //	429, 503 that are not Stripe's JSON     Transient
 //	all else that is not Stripe's JSON      InDoubt
 //	no answer, never connected              Transient
@@ -92,16 +105,24 @@ func classify(operation string, write bool, err error, w *watch) *provider.Error
 		switch {
 		case !write, w.status == http.StatusTooManyRequests, w.status == http.StatusServiceUnavailable:
 			e.Class = provider.Transient
+			e.Limited = w.status == http.StatusTooManyRequests
 		case w.status == 0 && !w.connected.Load():
 			e.Class = provider.Transient
 		}
 		return e
 	}
 	e.Code, e.DeclineCode, e.Param = word(string(answer.Code)), word(string(answer.DeclineCode)), paramName(answer.Param)
-	if e.Code == "" && answer.Type == stripego.ErrorTypeIdempotency {
-		e.Code = string(answer.Type)
+	if answer.Type == stripego.ErrorTypeIdempotency {
+		e.KeyTaken = w.status == http.StatusBadRequest // the same key with other parameters
+		if e.Code == "" {
+			e.Code = string(answer.Type)
+		}
 	}
 	e.Class = classOfStatus(w.status, w.header.Get("Stripe-Should-Retry") == "true")
+	e.Limited = w.status == http.StatusTooManyRequests && e.Code != codeLockTimeout
+	if w.header.Get("Stripe-Should-Retry") == "false" {
+		notAgain(e)
+	}
 	if e.Class == provider.InDoubt && !write {
 		e.Class = provider.Transient
 	}
@@ -113,6 +134,21 @@ func classify(operation string, write bool, err error, w *watch) *provider.Error
 	}
 	return e
 }
+
+// notAgain takes in that Stripe does not want the same call again. What was not carried out is kept for a long while,
+// since no command may be lost; of what may have been, only asking tells.
+func notAgain(e *provider.Error) {
+	switch {
+	case e.Status >= http.StatusInternalServerError:
+		e.Class, e.NoRetry = provider.InDoubt, true
+	case e.Class == provider.Transient:
+		e.NoRetry = true
+		e.RetryAfter = max(e.RetryAfter, unwantedRetry)
+	}
+}
+
+// unwantedRetry is when a call is made again that was refused with Stripe-Should-Retry: false and can't be given up.
+const unwantedRetry = 5 * time.Minute
 
 func classOfStatus(status int, shouldRetry bool) provider.Class {
 	switch status {

@@ -83,7 +83,7 @@ func TestClassify(t *testing.T) {
 		},
 		{
 			"the key was used otherwise", 400, stripeError("idempotency_error", ""), nil, provider.Invalid, provider.Invalid,
-			func(e *provider.Error) bool { return e.Code == "idempotency_error" },
+			func(e *provider.Error) bool { return e.Code == "idempotency_error" && e.KeyTaken },
 		},
 		{
 			"repeatable after all", 400, stripeError("invalid_request_error", ""),
@@ -102,16 +102,70 @@ func TestClassify(t *testing.T) {
 		{"forbidden", 403, stripeError("invalid_request_error", ""), nil, provider.Blocked, provider.Blocked, nil},
 		{
 			"the same is running", 409, stripeError("invalid_request_error", "idempotency_key_in_use"), nil,
-			provider.Transient, provider.Transient, nil,
+			provider.Transient, provider.Transient,
+			func(e *provider.Error) bool { return e.Code == "idempotency_key_in_use" && !e.KeyTaken && !e.NoRetry },
+		},
+		{
+			"the same is running, in the type's words", 409, stripeError("idempotency_error", "idempotency_key_in_use"), nil,
+			provider.Transient, provider.Transient, func(e *provider.Error) bool { return !e.KeyTaken },
+		},
+		{
+			"another conflict", 409, stripeError("invalid_request_error", "resource_conflict"), nil, provider.Transient, provider.Transient,
+			func(e *provider.Error) bool { return e.Code == "resource_conflict" && !e.Limited },
+		},
+		{
+			"a conflict, not to be repeated", 409, stripeError("invalid_request_error", ""),
+			map[string]string{"Stripe-Should-Retry": "false"},
+			provider.Transient, provider.Transient, func(e *provider.Error) bool { return e.NoRetry && e.RetryAfter == unwantedRetry },
+		},
+		{
+			"too many, not to be repeated", 429, stripeError("invalid_request_error", "rate_limit"),
+			map[string]string{"Stripe-Should-Retry": "false", "Retry-After": "900"},
+			provider.Transient, provider.Transient,
+			func(e *provider.Error) bool { return e.NoRetry && e.Limited && e.RetryAfter == 15*time.Minute },
+		},
+		{
+			"an error of Stripe's, not to be repeated", 500, stripeError("api_error", ""),
+			map[string]string{"Stripe-Should-Retry": "false"},
+			provider.InDoubt, provider.Transient, func(e *provider.Error) bool { return e.NoRetry && e.RetryAfter == 0 },
+		},
+		{
+			"an error of Stripe's, to be repeated", 500, stripeError("api_error", ""),
+			map[string]string{"Stripe-Should-Retry": "true"},
+			provider.InDoubt, provider.Transient, func(e *provider.Error) bool { return !e.NoRetry && !e.Replayed },
+		},
+		{
+			"an error of Stripe's, stored", 500, stripeError("api_error", ""),
+			map[string]string{"Idempotent-Replayed": "true"},
+			provider.InDoubt, provider.Transient, func(e *provider.Error) bool { return e.Replayed },
+		},
+		{
+			"unavailable, not to be repeated", 503, stripeError("api_error", ""),
+			map[string]string{"Stripe-Should-Retry": "false"},
+			provider.InDoubt, provider.Transient, func(e *provider.Error) bool { return e.NoRetry },
+		},
+		{
+			"unavailable for a while", 503, stripeError("api_error", ""),
+			map[string]string{"Retry-After": "20"},
+			provider.Transient, provider.Transient, func(e *provider.Error) bool { return e.RetryAfter == 20*time.Second && !e.Limited },
+		},
+		{
+			"declined, not to be repeated", 402, stripeError("card_error", "card_declined"),
+			map[string]string{"Stripe-Should-Retry": "false"},
+			provider.Declined, provider.Declined, func(e *provider.Error) bool { return !e.NoRetry },
 		},
 		{
 			"too many", 429, stripeError("invalid_request_error", "rate_limit"),
 			map[string]string{"Retry-After": "7"},
-			provider.Transient, provider.Transient, func(e *provider.Error) bool { return e.RetryAfter == 7*time.Second },
+			provider.Transient, provider.Transient, func(e *provider.Error) bool { return e.RetryAfter == 7*time.Second && e.Limited },
 		},
 		{
 			"locked", 429, stripeError("invalid_request_error", "lock_timeout"), nil, provider.Transient, provider.Transient,
-			func(e *provider.Error) bool { return e.Code == "lock_timeout" && e.RetryAfter == 0 },
+			func(e *provider.Error) bool { return e.Code == "lock_timeout" && e.RetryAfter == 0 && !e.Limited },
+		},
+		{
+			"too many, by a proxy", 429, html, nil, provider.Transient, provider.Transient,
+			func(e *provider.Error) bool { return e.Limited },
 		},
 		{"an error of Stripe's", 500, stripeError("api_error", ""), nil, provider.InDoubt, provider.Transient, nil},
 		{"a gateway's", 502, stripeError("api_error", ""), nil, provider.InDoubt, provider.Transient, nil},

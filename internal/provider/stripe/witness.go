@@ -67,7 +67,7 @@ func (c *Client) SawRefund(ctx context.Context, s provider.Sought) (events.Refun
 	return report, seen, err
 }
 
-// tells tells whether an event is about the object of a call: by the object's own metadata, or by the call's key.
+// tells says whether an event is about the object of a call: by the object's own metadata, or by the call's key.
 func (c *Client) tells(e witnessed, metadata map[string]string, s provider.Sought) bool {
 	return c.owns(s.Owner, metadata) || s.Key != "" && e.key() == s.Key
 }
