@@ -221,13 +221,15 @@ func (w *world) linked(card string) *buyer {
 }
 
 // asked is a charge that is asked for.
-func (b *buyer) asked() string {
+func (b *buyer) asked() string { return b.askedWith(nil) }
+
+func (b *buyer) askedWith(retry *events.RetrySchedule) string {
 	b.Helper()
 	b.n++
 	id := events.ChargeID(fmt.Sprint("charge ", b.n))
 	b.append(events.EntityCharge, id, b.ref, func(last *events.Event, c events.Cause) (*events.Event, error) {
 		return events.DecideCharge(last, events.CreateCharge{
-			ID: id, ProviderID: stripeID, PaymentMethodID: b.meth, Amount: 4900, Currency: "usd", CommandDigest: "sha256:x",
+			ID: id, ProviderID: stripeID, PaymentMethodID: b.meth, Amount: 4900, Currency: "usd", CommandDigest: "sha256:x", Retry: retry,
 		}, c)
 	})
 	return id

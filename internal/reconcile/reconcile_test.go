@@ -245,10 +245,18 @@ func paymentRows() []row {
 			w.post("/v1/payment_intents/" + w.linked("pm_card_visa").begun().ProviderPaymentID + "/cancel")
 		}, []difference{{reconcile.KindPayment, reconcile.StatusDiffers, events.ChargeCanceled}}},
 		{"a payment that waits is the worker's", func(w *world) { w.linked("pm_card_visa").begun() }, nil},
+		{"a declined charge that is tried again tomorrow", func(w *world) {
+			b := w.linked("pm_card_chargeCustomerFail")
+			id := b.askedWith(&events.RetrySchedule{Name: "daily", Delays: []time.Duration{24 * time.Hour}})
+			w.worker("the charge waits for its next attempt", func() bool {
+				c := w.event(id).Data.Charge
+				return c.Status == events.ChargeStatusFailed && c.Retry.Status == events.RetryWaiting
+			})
+		}, nil},
 		{"a charge was paid twice", func(w *world) {
 			b := w.linked("pm_card_visa")
 			b.paid(b.cus, 4900, "paykit_env", w.log.Env(), "paykit_charge", b.charged().ID)
-		}, []difference{{reconcile.KindPayment, reconcile.SecondPayment, events.ChargeSucceeded}}},
+		}, []difference{{reconcile.KindPayment, reconcile.SecondPayment, events.ChargeReviewRequested}}},
 		{"an orphan payment of a linked customer", func(w *world) {
 			b := w.linked("pm_card_visa")
 			b.paid(b.cus, 4900, "paykit_env", w.log.Env(), "paykit_charge", events.ChargeID("lost"))
