@@ -73,7 +73,9 @@ func TestRetryLadderIsExhausted(t *testing.T) {
 	w := newWorld(t)
 	p := w.buyer("pm_card_chargeCustomerFail")
 	w.called()
-	w.start()
+	worker := w.worker()
+	worker.LookAfter(time.Hour, time.Hour, 50*time.Millisecond) // or a slow machine would look while the attempt is made
+	w.run(worker)
 	e := p.retryCharge(step, step)
 	c := w.untilRetry(e.Event.Subject, events.RetryEnded)
 	w.eventsOf(c.ID, "requested", "processing", "failed", "retry_requested", "failed", "retry_requested", "failed")
