@@ -38,6 +38,17 @@ test-browser: ## the hosted pages in headless Chromium (installs it where it is 
 crash: ## kill the real processes at every crash point, break their network, under load; then hold everything against each other
 	$(GO) test -tags crashpoints -count=1 -timeout 20m -parallel 9 -run '^(TestCrashPoints|TestNetwork|TestStandByTakesOver|TestManyAtOnce|TestKillsAtRandom)$$' -v ./internal/e2e
 
+SOAK_TIME ?= 30m
+
+.PHONY: soak
+soak: soak-crash ## the long versions of what proves itself: SOAK_TIME (30m) of kills at random, more hits of every crash point, weeks
+
+.PHONY: soak-crash
+soak-crash:
+	SOAK_TIME=$(SOAK_TIME) $(GO) test -tags crashpoints -count=1 -timeout 0 -run '^TestKillsAtRandom$$' -v ./internal/e2e
+	CRASH_HITS=1,2,4,7 $(GO) test -tags crashpoints -count=1 -timeout 0 -parallel 9 -run '^(TestCrashPoints|TestNetwork|TestStandByTakesOver|TestManyAtOnce)$$' -v ./internal/e2e
+	$(GO) test -tags soak -count=1 -timeout 0 -v ./internal/virtualtime
+
 .PHONY: check
 check: ## formatting, vet, tidy go.mod
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
