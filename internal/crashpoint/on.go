@@ -17,7 +17,8 @@ const Enabled = true
 var planned = func() (p struct { //nolint:gochecknoglobals // the process has one end
 	point string
 	nth   int64
-}) {
+},
+) {
 	text := os.Getenv("PAYKIT_CRASH")
 	if text == "" {
 		return p

@@ -7,7 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"time"
+	"sync"
 
 	"github.com/paykit-go/paykit"
 )
@@ -28,13 +28,14 @@ func crashRuns() map[string]crashRun {
 		"backfill.before_mark":      {once: true},
 		"normalizer.buried":         {during: sendUnreadable},
 		"worker.doubt_recorded":     {during: loseConfirms},
-		"worker.payment_unmade":     {before: cancelUnmade},
-		"worker.page_unmade":        {before: expireUnmade},
+		"worker.buried":             {during: refuseProfiles},
 		"worker.retry_requested":    {during: climbLadders},
 		"worker.retry_asked":        {during: climbLadders},
 		"worker.retry_answered":     {during: climbLadders},
 		"worker.retry_recorded":     {during: climbLadders},
 		"worker.retry_stopped":      {during: stopLadders},
+		"worker.payment_unmade":     {before: cancelUnmade},
+		"worker.page_unmade":        {before: expireUnmade},
 	}
 }
 
@@ -110,64 +111,101 @@ func expireUnmade(l *load, nth int) {
 	}
 }
 
-// climbLadders charges a card that declines each time, and waits until the last attempt of the ladder.
+// refuseProfiles has the sandbox refuse what is pushed of customers: that leads to dead letters.
+func refuseProfiles(l *load) {
+	l.s.fault(l.s.t, `{"operation":"customers.update","kind":"status","status":400,"times":6}`)
+}
+
+// climbLadders charges a card that declines each time, and one that declines once for each charge.
 func climbLadders(l *load) {
-	ctx, cancel := context.WithTimeout(l.s.t.Context(), 2*crashBound)
-	defer cancel()
-	_, _, id := l.ladder(ctx, "quick", l.name+"_climbs")
-	c := l.climbed(ctx, id)
-	if c != nil && len(c.Retry.Attempts) != 4 {
-		l.s.t.Errorf("the ladder of %s ended after %d attempts", id, len(c.Retry.Attempts))
-	}
-}
-
-// stopLadders takes the cards away from ladders that wait, one after the other.
-func stopLadders(l *load) {
-	ctx, cancel := context.WithTimeout(l.s.t.Context(), 2*crashBound)
-	defer cancel()
-	for n := range 3 {
-		customer, method, id := l.ladder(ctx, "slow", fmt.Sprint(l.name, "_stops_", n))
-		_, err := again(ctx, "detach", func() (*paykit.PaymentMethod, error) {
-			return l.pk.PaymentMethod.Detach(ctx, paykit.PaymentMethodRef{CustomerID: customer, PaymentMethodID: method}, paykit.WithWait(time.Second))
-		}, nil)
-		if err != nil {
-			l.s.t.Error(err)
-		}
-		l.climbed(ctx, id)
-	}
-}
-
-// ladder charges a new customer's card, which declines each time, with a retry schedule, and waits for the first decline.
-func (l *load) ladder(ctx context.Context, schedule, name string) (customerID, methodID, chargeID string) {
+	ctx, t := l.s.t.Context(), l.s.t
 	customer, err := again(ctx, "sync", func() (*paykit.Customer, error) {
-		return l.pk.Customer.Sync(ctx, paykit.CustomerSync{ReferenceID: name})
+		return l.pk.Customer.Sync(ctx, paykit.CustomerSync{ReferenceID: l.name + "_ladder"})
 	}, nil)
 	if err != nil {
-		l.s.t.Error(err)
-		return "", "", ""
+		t.Error(err)
+		return
 	}
-	method, err := l.saveCard(ctx, customer.ID, name, cardFailsLater, "0341")
+	never, err := l.saveCard(ctx, customer.ID, l.name+" never", cardFailsLater, "0341")
 	if err != nil {
-		l.s.t.Error(err)
-		return "", "", ""
+		t.Error(err)
+		return
 	}
-	c, err := l.charge(ctx, paykit.ChargeCreate{
-		CustomerID: customer.ID, PaymentMethodID: method, Amount: 1500, Description: "Dunned", Retry: schedule,
-	}, name, paykit.ChargeFailed)
+	once, err := l.saveCard(ctx, customer.ID, l.name+" once", card4242, "4242")
 	if err != nil {
-		l.s.t.Error(err)
-		return "", "", ""
+		t.Error(err)
+		return
 	}
-	return customer.ID, method, c.ID
+	if _, err := l.climb(ctx, customer.ID, never, "quick", l.name+" never", paykit.ChargeFailed); err != nil {
+		t.Error(err)
+	}
+	method, err := again(ctx, "method", func() (*paykit.PaymentMethod, error) { return l.pk.PaymentMethod.Get(ctx, once) }, nil)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	for n := range 3 {
+		url := l.s.sandbox + "/_sandbox/payment_methods/" + method.ProviderMethodID + "/decline"
+		if status, body := post(t, url, `{"times":1}`, "Content-Type", "application/json"); status != 200 {
+			t.Errorf("decline: %d %s", status, body)
+		}
+		if _, err := l.climb(ctx, customer.ID, once, "quick", fmt.Sprint(l.name, " once ", n), paykit.ChargeSucceeded); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
-// climbed waits until a ladder has ended.
-func (l *load) climbed(ctx context.Context, chargeID string) *paykit.Charge {
-	c, err := again(ctx, "the ladder ends", func() (*paykit.Charge, error) { return l.pk.Charge.Get(ctx, chargeID) },
-		func(c *paykit.Charge) bool { return c.Retry != nil && c.Retry.Status == paykit.RetryEnded })
-	if err != nil {
-		l.s.t.Error(err)
-		return nil
+// climb makes a charge with a ladder and waits until that has ended.
+func (l *load) climb(ctx context.Context, customerID, methodID, schedule, key string, status paykit.ChargeStatus) (*paykit.Charge, error) {
+	return again(ctx, "ladder "+key, func() (*paykit.Charge, error) {
+		c, err := l.pk.Charge.Create(ctx, paykit.ChargeCreate{
+			CustomerID: customerID, PaymentMethodID: methodID, Amount: 2700, Description: "Ladder", Retry: schedule,
+		}, paykit.WithIdempotencyKey(key), paykit.WithWait(0))
+		if err == nil {
+			l.expect(c.ID, status)
+		}
+		return c, err
+	}, func(c *paykit.Charge) bool {
+		return c.Status.Final() && c.Retry != nil && c.Retry.Status == paykit.RetryEnded
+	})
+}
+
+// stopLadders takes methods away while their charges wait for the next attempt.
+func stopLadders(l *load) {
+	var wg sync.WaitGroup
+	for n := range 3 {
+		wg.Go(func() {
+			if err := l.stopLadder(l.s.t.Context(), fmt.Sprint(l.name, "_stop_", n)); err != nil {
+				l.s.t.Error(err)
+			}
+		})
 	}
-	return c
+	wg.Wait()
+}
+
+func (l *load) stopLadder(ctx context.Context, id string) error {
+	customer, err := again(ctx, "sync", func() (*paykit.Customer, error) {
+		return l.pk.Customer.Sync(ctx, paykit.CustomerSync{ReferenceID: id})
+	}, nil)
+	if err != nil {
+		return err
+	}
+	method, err := l.saveCard(ctx, customer.ID, id, cardFailsLater, "0341")
+	if err != nil {
+		return err
+	}
+	in := paykit.ChargeCreate{CustomerID: customer.ID, PaymentMethodID: method, Amount: 2900, Description: "Ladder", Retry: "slow"}
+	if _, err := l.charge(ctx, in, id, paykit.ChargeFailed); err != nil {
+		return err
+	}
+	_, err = again(ctx, "detach", func() (*paykit.PaymentMethod, error) {
+		return l.pk.PaymentMethod.Detach(ctx, paykit.PaymentMethodRef{CustomerID: customer.ID, PaymentMethodID: method}, paykit.WithWait(0))
+	}, nil)
+	if err != nil {
+		return err
+	}
+	_, err = again(ctx, "the ladder has ended", func() (*paykit.Charge, error) {
+		return l.pk.Charge.Create(ctx, in, paykit.WithIdempotencyKey(id), paykit.WithWait(0))
+	}, func(c *paykit.Charge) bool { return c.Retry != nil && c.Retry.Status == paykit.RetryEnded })
+	return err
 }

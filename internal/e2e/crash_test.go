@@ -120,6 +120,7 @@ func crashJobs(t *testing.T) (jobs, slow chan crashJob) {
 // serveCrashes runs a system that serves jobs until none are left. After a failure it takes no more: what it would find
 // could be the failure's.
 func serveCrashes(t *testing.T, name string, jobs <-chan crashJob, report *crashReport) {
+	t.Helper()
 	t.Run(name, func(t *testing.T) {
 		t.Parallel()
 		var s *system

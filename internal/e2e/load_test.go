@@ -37,7 +37,6 @@ type load struct {
 	mu   sync.Mutex
 	want map[string]paykit.ChargeStatus // guarded by mu: how charges must end, by id
 	n    int                            // guarded by mu: stories begun
-
 }
 
 func (s *system) newLoad(name string) *load {
@@ -91,9 +90,8 @@ func again[T any](ctx context.Context, what string, call func() (*T, error), goo
 			return v, nil
 		}
 		if refusal, ok := errors.AsType[*paykit.Error](err); ok {
-			switch refusal.Code {
-			case paykit.CodeTimeout, paykit.CodeOverloaded, paykit.CodeInternal, paykit.CodeStorageFull:
-			default:
+			passing := []paykit.Code{paykit.CodeTimeout, paykit.CodeOverloaded, paykit.CodeInternal, paykit.CodeStorageFull}
+			if !slices.Contains(passing, refusal.Code) {
 				return nil, fmt.Errorf("%s: %w", what, err)
 			}
 		}
@@ -153,7 +151,7 @@ func (l *load) saveCard(ctx context.Context, customerID, key, card, last4 string
 	if err != nil {
 		return "", err
 	}
-	if status, body := l.s.pay(setup.ProviderSessionID, card); status != 200 {
+	if status, body := l.s.pay(setup.ProviderSessionID, card); status != 200 { //nolint:contextcheck // the test's own
 		return "", fmt.Errorf("save card %s: %d %s", last4, status, body) //nolint:err113 // a test's
 	}
 	_, err = again(ctx, "the card is saved", func() (*paykit.List[paykit.PaymentMethod], error) {
@@ -249,7 +247,7 @@ func (l *load) payPage(ctx context.Context, id, customerID, _, _ string) error {
 	if err != nil {
 		return err
 	}
-	if status, body := l.s.pay(c.ProviderSessionID, card4242); status != 200 {
+	if status, body := l.s.pay(c.ProviderSessionID, card4242); status != 200 { //nolint:contextcheck // the test's own
 		return fmt.Errorf("pay: %d %s", status, body) //nolint:err113 // a test's
 	}
 	l.expect(events.CheckoutChargeID(c.ID), paykit.ChargeSucceeded)
@@ -304,7 +302,7 @@ func (l *load) settle(ctx context.Context) {
 		}
 	}
 	captures, refunded := map[string]int{}, map[string]int64{}
-	for _, p := range l.s.ledger() {
+	for _, p := range l.s.ledger() { //nolint:contextcheck // the test's own
 		captures[p.Metadata["paykit_charge"]] += p.Captures
 		refunded[p.Metadata["paykit_charge"]] += p.AmountRefunded
 	}

@@ -16,7 +16,7 @@ const (
 	card4242       = "4242424242424242"
 	cardFailsLater = "4000000000000341"
 	webhookSecret  = "whsec_e2e" //nolint:gosec // G101: of a sandbox in this test
-	retrySchedules = "quick=1s,1s,1s;slow=4s"
+	retrySchedules = "quick=1s,1s,1s;slow=8s"
 )
 
 // system is PayKit as it runs on servers: a NATS server, the sandbox and the three processes.

@@ -18,6 +18,7 @@ import (
 func TestVirtualTime(t *testing.T) { //nolint:paralleltest // see Virtual
 	began := time.Now()
 	eventlogtest.Virtual(t, func(t *testing.T, s *eventlogtest.Server) {
+		t.Helper()
 		l := eventlogtest.Open(t, s.Conn(t))
 		start := time.Now()
 		id := events.CustomerID("user_1")
