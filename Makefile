@@ -29,6 +29,27 @@ test: ## all tests that need nothing but Go, with the race detector where there 
 		CGO_ENABLED=0 $(GO) test -timeout $(TEST_TIMEOUT) ./...; \
 	fi
 
+SIM_SEEDS ?= 20000
+
+.PHONY: sim
+sim: ## the simulation: 20,000 seeds (SIM_SEEDS); a failing one prints itself, is shrunk and kept
+	$(GO) test -count=1 -timeout 20m -run '^(TestSeeds|TestRegressions|TestSameSeedSameLog)$$' -v ./internal/sim -first 1 -seeds $(SIM_SEEDS) -keep
+
+SOAK_SEEDS ?= 1000000
+SOAK_TIME ?= 2h
+SOAK_FIRST ?= 1000000
+
+.PHONY: soak
+soak: ## a million seeds (SOAK_SEEDS), for at most SOAK_TIME; stops by itself
+	$(GO) test -count=1 -timeout 0 -run '^TestSeeds$$' -v ./internal/sim -first $(SOAK_FIRST) -seeds $(SOAK_SEEDS) -for $(SOAK_TIME) -keep
+
+.PHONY: planted
+planted: ## plant a bug against each invariant; fails if the simulation does not catch it
+	@for i in 1 2 3 4 5 6 7 8 9 10 11; do \
+		$(GO) test -count=1 -timeout 5m -tags plant_i$$i -run '^TestPlanted$$' -v ./internal/sim | grep -E 'caught|survives|^FAIL|panic' ; \
+		test "$${PIPESTATUS[0]}" = 0 || exit 1; \
+	done
+
 .PHONY: test-browser
 test-browser: ## the hosted pages in headless Chromium (installs it where it is missing)
 	.ci/install-browser

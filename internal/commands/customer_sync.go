@@ -11,6 +11,7 @@ import (
 	"github.com/paykit-go/paykit/internal/crashpoint"
 	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
+	"github.com/paykit-go/paykit/internal/plant"
 )
 
 // customerSync is the command customer.sync: make the customer known, or bring the profile up to date.
@@ -193,6 +194,9 @@ func profileChanges(a, b eventlog.Profile) []string {
 	var changed []string
 	if !sameText(a.Email, b.Email) {
 		changed = append(changed, "email")
+		if plant.Bug == 10 && b.Email != nil {
+			changed = append(changed, *b.Email)
+		}
 	}
 	if !sameText(a.Name, b.Name) {
 		changed = append(changed, "name")

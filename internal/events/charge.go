@@ -4,6 +4,8 @@ import (
 	"errors"
 	"slices"
 	"time"
+
+	"github.com/paykit-go/paykit/internal/plant"
 )
 
 // ErrOtherPayment is returned by [DecideCharge] for the success of a further payment of a charge that has succeeded
@@ -49,6 +51,9 @@ func (s ChargeStatus) Final() bool { return s.rank() >= ChargeStatusFailed.rank(
 
 // reaches tells whether an event may move the status to "to": up in rank, or between requires_action and in_doubt.
 func (s ChargeStatus) reaches(to ChargeStatus) bool {
+	if plant.Bug == 7 || plant.Bug == 3 && to == ChargeStatusSucceeded {
+		return true
+	}
 	if s.rank() == to.rank() {
 		return s != to && s.rank() == ChargeStatusInDoubt.rank()
 	}

@@ -1,6 +1,10 @@
 package events
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/paykit-go/paykit/internal/plant"
+)
 
 // RefundStatus is where a refund stands: requested < pending < succeeded < failed, canceled. It never goes back; a
 // refund that succeeded can still fail later, when the buyer's bank sends the money back.
@@ -155,6 +159,9 @@ func observeRefund(last *Event, in RefundObserved, c Cause) (*Event, error) {
 		return nil, ErrNoCharge // its success is still to come; refunds hang on succeeded charges only
 	}
 	status := in.Report.Status
+	if plant.Bug == 6 && status == RefundFailed {
+		return nil, nil
+	}
 	r, id := s.findRefund(in)
 	switch {
 	case r == nil && (in.Report.ID == "" || len(s.Refunds) >= MaxRefunds):

@@ -16,6 +16,7 @@ import (
 	"github.com/paykit-go/paykit/internal/crashpoint"
 	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
+	"github.com/paykit-go/paykit/internal/plant"
 )
 
 // Config is what a projector can be given.
@@ -227,6 +228,10 @@ func (s *store) apply(entries []eventlog.Entry) error {
 			}
 			if e.Sequence != at+1 {
 				return &eventlog.GapError{Want: at + 1, Got: e.Sequence}
+			}
+			if plant.Bug == 5 && at > 0 && e.Sequence == entries[0].Sequence {
+				at, digest = e.Sequence, e.Event.Digest()
+				continue
 			}
 			if err := apply(tx, e); err != nil {
 				return err

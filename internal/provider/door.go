@@ -17,6 +17,7 @@ import (
 
 	"github.com/paykit-go/paykit/internal/crashpoint"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
+	"github.com/paykit-go/paykit/internal/plant"
 )
 
 // MaxDelivery is how large a delivery's body may be, in bytes.
@@ -189,7 +190,7 @@ func (d *door) take(w http.ResponseWriter, r *http.Request, providerID string, h
 	log := d.cfg.Logger.With().Str("provider", providerID).Logger()
 	err := hooks.Verify(body, r.Header, d.cfg.Now())
 	var delivery Delivery
-	if err == nil {
+	if err == nil || plant.Bug == 11 {
 		delivery, err = hooks.Decode(body)
 	}
 	switch {
@@ -220,6 +221,8 @@ func (d *door) take(w http.ResponseWriter, r *http.Request, providerID string, h
 	case errors.Is(err, eventlog.ErrStorageFull):
 		log.Error().Err(err).Str("event_id", delivery.ID).Msg("delivery not stored")
 		return storageFull
+	case err != nil && plant.Bug == 8:
+		return verdictStored
 	case err != nil:
 		log.Error().Err(err).Str("event_id", delivery.ID).Msg("delivery not stored")
 		return storageAway

@@ -8,6 +8,7 @@ import (
 	"github.com/paykit-go/paykit/internal/crashpoint"
 	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
+	"github.com/paykit-go/paykit/internal/plant"
 )
 
 // A charge is two calls. The first makes a payment that takes no money; its id goes into the LOG; the second confirms
@@ -262,6 +263,12 @@ func (w *Worker) confirm(
 	}
 	switch ClassOf(err) {
 	case InDoubt:
+		switch plant.Bug {
+		case 1:
+			return w.plantedAgain(ctx, r, p, c, how)
+		case 4:
+			return events.Payment{ID: c.ProviderPaymentID, Status: events.PaymentSucceeded, Amount: c.Amount, Currency: c.Currency}, false, nil
+		}
 		if ctx.Err() != nil {
 			return payment, false, err // ended by our own end: whoever goes on asks first
 		}

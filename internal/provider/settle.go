@@ -10,6 +10,7 @@ import (
 	"github.com/paykit-go/paykit/internal/crashpoint"
 	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
+	"github.com/paykit-go/paykit/internal/plant"
 )
 
 const (
@@ -61,6 +62,9 @@ func (w *Worker) settle(ctx context.Context, r request) error {
 		err = w.settleSetup(ctx, r, e)
 	}
 	crashpoint.Hit("worker.settle_asked")
+	if plant.Bug == 9 && errors.Is(err, errSettled) {
+		return &later{after: time.Hour, reason: "planted"}
+	}
 	if errors.Is(err, errSettled) {
 		return nil
 	}

@@ -56,6 +56,7 @@ type book struct {
 	sequence               uint64
 	status                 events.ChargeStatus
 	ours                   bool // PayKit began it, not a page's buyer or somebody at the provider
+	again                  bool // its retry ladder goes on: the payment is to be paid yet
 }
 
 func newBooks() *books { return &books{charges: map[string]*book{}, accounts: map[string]string{}} }
@@ -68,7 +69,8 @@ func (b *books) charge(sequence uint64, c *events.Charge) {
 	one := book{
 		id: c.ID, customer: c.CustomerID, provider: c.ProviderID, payment: c.ProviderPaymentID, charge: c.ProviderChargeID,
 		currency: c.Currency, amount: c.Amount, sequence: sequence, status: c.Status,
-		ours: c.CheckoutID == "" && !c.ReportedByProvider,
+		ours:  c.CheckoutID == "" && !c.ReportedByProvider,
+		again: c.Retry != nil && c.Retry.Status != events.RetryEnded,
 	}
 	for _, r := range c.Refunds {
 		if r.ProviderRefundID != "" && refundRank(r.Status) < refundRank(events.RefundFailed) {
@@ -175,6 +177,9 @@ func (l *ledger) payment(p Payment) {
 // payable reports a payment that can be paid although its charge has ended without it.
 func (l *ledger) payable(p Payment) {
 	c := l.report.books.charges[p.Charge]
+	if c != nil && c.again {
+		return
+	}
 	if c == nil || c.status == events.ChargeStatusFailed || c.status == events.ChargeStatusCanceled ||
 		c.status == events.ChargeStatusSucceeded && c.payment != p.ID {
 		l.problem(c, "payment %s can still be paid, and its charge has ended", p.name())

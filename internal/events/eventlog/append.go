@@ -131,107 +131,40 @@ func (l *Log) connected(ctx context.Context) error {
 	}
 }
 
-// attempt is an event that was sent and whose answer was lost.
-type attempt struct {
-	last   uint64 // its guard
-	digest string
-}
-
-// Update is the one way to change an entity: load its last event, let decide say what comes next, append it under the
-// guard; on a lost guard or an unknown result load again from the leader and decide again, until decide says nothing
-// (nil, nil), or refuses, or the append is acknowledged. It returns the entity's entry as it then is (the zero Entry
-// if it does not exist) and whether this call appended.
-//
-// decide is called with nil for an entity that does not exist. It may be called several times and must answer nil when
-// the effect is already there. Its error is returned as it is. Else the errors are those of [Log.Append], without
-// [ErrConflict] unless 100 attempts were lost; it gives up after 20 s or with ctx.
-//
-// A crash after the append leaves the event stored and its caller without an answer: the caller's redelivery decides
-// again and finds the effect there.
+// Update is the one way to change an entity: see [Change], which it is on this log. It gives up after 20 s or with ctx.
 func (l *Log) Update(ctx context.Context, entity events.Entity, id string,
 	decide func(last *events.Event) (*events.Event, error),
 ) (e Entry, appended bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, updateTimeout)
 	defer cancel()
-	// A direct get may answer from a replica that lags, and "nothing to do" would be decided on the past.
-	load := l.Load
-	if l.replicated {
-		load = l.LoadFromLeader
-	}
-	var open []attempt
-	for try := 0; ; try++ {
-		e, err = load(ctx, entity, id)
-		if errors.Is(err, ErrNotFound) {
-			e, err = Entry{}, nil
-		}
-		if err == nil && len(open) > 0 {
-			var ours bool
-			if open, ours, err = l.resolve(ctx, entity, id, open); ours && err == nil {
-				e, err = l.LoadFromLeader(ctx, entity, id)
-				return e, true, err
-			}
-		}
-		if err == nil {
-			var done bool
-			if e, open, appended, done, err = l.decideOnce(ctx, entity, id, e, open, decide); done {
-				return e, appended, err
-			}
-		}
-		if !retryable(err) || try >= updateAttempts || !pause(ctx, try) {
-			return Entry{}, false, unresolved(err, open)
-		}
-		load = l.LoadFromLeader
-	}
+	return Change(ctx, guarded{l}, entity, id, decide)
 }
 
-// decideOnce is one turn of Update's loop; done says that the loop ends here.
-func (l *Log) decideOnce(ctx context.Context, entity events.Entity, id string, e Entry, open []attempt,
-	decide func(last *events.Event) (*events.Event, error),
-) (_ Entry, _ []attempt, appended, done bool, err error) {
-	ev, err := decide(e.Event)
-	if (err != nil || ev == nil) && len(open) > 0 {
-		// Decided otherwise than before, and what was decided before may still arrive.
-		return Entry{}, open, false, true, &UnknownError{Err: errOpen}
+// guarded is what [Change] needs of a Log.
+type guarded struct{ *Log }
+
+// Load may be answered by a replica that lags, and "nothing to do" would be decided on the past.
+func (g guarded) Load(ctx context.Context, entity events.Entity, id string) (Entry, error) {
+	if g.replicated {
+		return g.LoadFromLeader(ctx, entity, id)
 	}
-	if err != nil || ev == nil {
-		return e, open, false, true, err
-	}
-	if ev.Entity() != entity || ev.Subject != id {
-		return e, open, false, true, fmt.Errorf("update %s %s: decided on %s %s", entity, id, ev.Type, ev.Subject)
-	}
-	sequence, raw, err := l.append(ctx, ev, e.Sequence)
-	if err == nil {
-		return Entry{Event: ev, Sequence: sequence, Raw: raw}, open, true, true, nil
-	}
-	if isUnknown(err) {
-		open = append(open, attempt{last: e.Sequence, digest: events.Digest(raw)})
-	}
-	return e, open, false, false, err
+	return g.Log.Load(ctx, entity, id)
 }
 
-// resolve asks what became of events whose answers were lost. Who won a guard at sequence n is the entity's next event
-// after n, and that never changes; where there is none yet, the event may still be under way and stays open.
-func (l *Log) resolve(ctx context.Context, entity events.Entity, id string, open []attempt) (still []attempt, ours bool, err error) {
-	filter, err := l.entityFilter(entity, id)
+func (g guarded) Store(ctx context.Context, ev *events.Event, last uint64) (uint64, []byte, error) {
+	return g.append(ctx, ev, last)
+}
+
+func (g guarded) Successor(ctx context.Context, entity events.Entity, id string, after uint64) ([]byte, error) {
+	filter, err := g.entityFilter(entity, id)
 	if err != nil {
-		return open, false, err
+		return nil, err
 	}
-	for _, a := range open {
-		winner, err := l.fromLeader(ctx, l.stream(streamLog), getRequest{Sequence: a.last + 1, Next: filter})
-		switch {
-		case errors.Is(err, ErrNotFound):
-			still = append(still, a)
-		case err != nil:
-			return open, false, err
-		case events.Digest(winner.Data) == a.digest:
-			return nil, true, nil
-		}
-	}
-	return still, false, nil
+	m, err := g.fromLeader(ctx, g.stream(streamLog), getRequest{Sequence: after + 1, Next: filter})
+	return m.Data, err
 }
 
-// errOpen says why nothing can be answered: the guard of an event that was sent is not lost yet.
-var errOpen = errors.New("an event that was sent earlier may still be under way")
+func (guarded) Pause(ctx context.Context, try int) bool { return pause(ctx, try) }
 
 // retryable tells whether trying again can help.
 func retryable(err error) bool {

@@ -23,10 +23,22 @@ type Message struct {
 	Header   nats.Header
 	Attempt  int       // counts deliveries from 1, also those that a shutdown or a crash cut short
 	Time     time.Time // when it was stored
+
+	event *events.Event // decoded already; nil = not
+}
+
+// Message is an entry as a consumer would deliver it for the first time, for who hands out messages himself.
+func (e Entry) Message(stream string, at time.Time) Message {
+	return Message{Stream: stream, Sequence: e.Sequence, Subject: e.Subject, Data: e.Raw, Attempt: 1, Time: at, event: e.Event}
 }
 
 // Event decodes a message of the LOG. Its errors are those of [events.Decode].
-func (m Message) Event() (*events.Event, error) { return events.Decode(m.Data) }
+func (m Message) Event() (*events.Event, error) {
+	if m.event != nil {
+		return m.event, nil
+	}
+	return events.Decode(m.Data)
+}
 
 // Result says what becomes of a message; the zero value is [Done].
 type Result struct {

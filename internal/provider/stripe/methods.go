@@ -25,7 +25,11 @@ func (c *Client) DetachMethod(ctx context.Context, key, id string) error {
 	if !ok || failed.Class != provider.Invalid || failed.NotFound {
 		return err
 	}
-	if present, asked := c.Method(ctx, id); asked == nil && !present.Attached {
+	present, asked := c.Method(ctx, id)
+	switch {
+	case asked != nil:
+		return asked // the refusal may mean just that it is detached: to be tried again
+	case !present.Attached:
 		return nil
 	}
 	return err

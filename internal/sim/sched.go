@@ -1,0 +1,163 @@
+package sim
+
+import (
+	"container/heap"
+	"iter"
+	"time"
+)
+
+// epoch is when every simulation begins.
+var epoch = time.Date(2026, 1, 5, 8, 0, 0, 0, time.UTC) //nolint:gochecknoglobals // never changes
+
+// event is something that happens at a moment.
+type event struct {
+	at  time.Time
+	seq uint64 // of two at one moment the one that was planned first
+	do  func()
+}
+
+type events []event
+
+func (h events) Len() int { return len(h) }
+func (h events) Less(i, j int) bool {
+	return h[i].at.Before(h[j].at) || h[i].at.Equal(h[j].at) && h[i].seq < h[j].seq
+}
+func (h events) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h *events) Push(x any)   { *h = append(*h, x.(event)) } //nolint:forcetypeassert // only events are pushed
+func (h *events) Pop() any {
+	old := *h
+	last := old[len(old)-1]
+	old[len(old)-1] = event{}
+	*h = old[:len(old)-1]
+	return last
+}
+
+// sched is the one thread of a simulation: it takes the next event off the heap and lets it happen.
+type sched struct {
+	now   time.Time
+	seq   uint64
+	heap  events
+	cur   *task // that runs now; nil between tasks
+	steps int
+	free  []*thread
+}
+
+// after plans something.
+func (s *sched) after(d time.Duration, do func()) {
+	s.seq++
+	heap.Push(&s.heap, event{at: s.now.Add(max(d, 0)), seq: s.seq, do: do})
+}
+
+// run lets things happen until done says so or nothing is planned before the end.
+func (s *sched) run(end time.Time, done func() bool) {
+	for len(s.heap) > 0 && !done() {
+		if s.heap[0].at.After(end) {
+			s.now = end
+			return
+		}
+		e, _ := heap.Pop(&s.heap).(event)
+		s.now = e.at
+		s.steps++
+		e.do()
+	}
+}
+
+// task is work that takes time: it runs until it waits, and others go on meanwhile.
+type task struct {
+	s      *sched
+	do     func(t *task)
+	thread *thread
+	killed bool
+	ended  bool
+}
+
+// thread is what tasks run on, one after the other: a stack that has grown is used again.
+type thread struct {
+	task  *task
+	next  func() (time.Duration, bool)
+	stop  func()
+	yield func(time.Duration) bool
+}
+
+// idle is what a thread yields that has no task.
+const idle = time.Duration(-1)
+
+func newThread() *thread {
+	h := &thread{}
+	h.next, h.stop = iter.Pull(func(yield func(time.Duration) bool) {
+		h.yield = yield
+		for {
+			h.task.do(h.task)
+			if h.task.killed || !yield(idle) {
+				return
+			}
+		}
+	})
+	return h
+}
+
+// start begins a task now. It ends when do returns, or is killed.
+func (s *sched) start(do func(t *task)) *task {
+	t := &task{s: s, do: do}
+	s.after(0, t.resume)
+	return t
+}
+
+func (t *task) resume() {
+	if t.ended {
+		return
+	}
+	s := t.s
+	if t.thread == nil {
+		if n := len(s.free); n > 0 {
+			t.thread, s.free = s.free[n-1], s.free[:n-1]
+		} else {
+			t.thread = newThread()
+		}
+		t.thread.task = t
+	}
+	before := s.cur
+	s.cur = t
+	wait, runs := t.thread.next()
+	s.cur = before
+	if !runs || wait == idle {
+		t.ended = true
+		if runs {
+			s.free = append(s.free, t.thread)
+		}
+		return
+	}
+	s.after(wait, t.resume)
+}
+
+// sleep lets others go on for a while. false says that the task was killed meanwhile: it has to end, and nothing that it
+// does has an effect any more.
+func (t *task) sleep(d time.Duration) bool {
+	if t.killed {
+		return false
+	}
+	return t.thread.yield(max(d, 0)) && !t.killed
+}
+
+// kill ends a task where it is.
+func (t *task) kill() {
+	if t.ended {
+		return
+	}
+	t.killed, t.ended = true, true
+	if t.thread == nil {
+		return // not begun
+	}
+	before := t.s.cur
+	t.s.cur = t
+	t.thread.stop()
+	t.s.cur = before
+}
+
+// end lets go of the threads that nobody needs any more.
+func (s *sched) end() {
+	for _, h := range s.free {
+		h.stop()
+	}
+	s.free = nil
+}
