@@ -350,7 +350,7 @@ func (c *consumer) deliver(one *pending) {
 	}
 	p := c.who()
 	if p == nil {
-		c.w.sched.after(time.Second, func() { c.deliver(one) })
+		c.w.sched.after(15*time.Second, func() { c.deliver(one) })
 		return
 	}
 	one.attempt++

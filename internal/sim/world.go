@@ -52,8 +52,8 @@ const faultsLast = 50 * time.Hour
 // up to three days, parked ones wait for a day, looks are an hour apart.
 const quietWithin = 6 * 24 * time.Hour
 
-// stepsMost bounds a run: ten times what the longest ones take.
-const stepsMost = 60_000
+// stepsMost bounds a run: many times what the longest ones take.
+const stepsMost = 200_000
 
 // NewWorld makes a world that has not begun. trace takes what happens, nil for nobody.
 func NewWorld(sc Scenario, trace io.Writer) *World {
