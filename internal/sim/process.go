@@ -132,7 +132,7 @@ func (p *process) die(back time.Duration) {
 	for _, c := range p.w.consumers {
 		for _, one := range c.inHandOf(p) {
 			one.holder = nil
-			p.w.sched.after(ackWait, func() { c.deliver(one) })
+			one.comesAgain(ackWait)
 		}
 	}
 	p.w.sched.after(back, p.start)
@@ -303,6 +303,18 @@ type pending struct {
 	attempt  int
 	holder   *process // who has it in hand
 	done     bool
+	turn     int // of its deliveries that are planned only the last one counts
+}
+
+// comesAgain plans the next delivery.
+func (one *pending) comesAgain(after time.Duration) {
+	one.turn++
+	turn := one.turn
+	one.c.w.sched.after(after, func() {
+		if one.turn == turn {
+			one.c.deliver(one)
+		}
+	})
 }
 
 func (c *consumer) inHandOf(p *process) (list []*pending) {
@@ -319,7 +331,7 @@ func (c *consumer) inHandOf(p *process) (list []*pending) {
 func (c *consumer) comes(sequence uint64) {
 	one := &pending{c: c, sequence: sequence}
 	c.open[sequence] = one
-	c.w.sched.after(time.Millisecond, func() { c.deliver(one) })
+	one.comesAgain(time.Millisecond)
 }
 
 // who gets the next message; nil for nobody at the moment.
@@ -350,7 +362,7 @@ func (c *consumer) deliver(one *pending) {
 	}
 	p := c.who()
 	if p == nil {
-		c.w.sched.after(15*time.Second, func() { c.deliver(one) })
+		one.comesAgain(15 * time.Second)
 		return
 	}
 	one.attempt++
@@ -442,7 +454,7 @@ func (p *process) work(ctx context.Context, one *pending) {
 	if one.holder == p {
 		one.holder = nil
 	}
-	p.w.sched.after(after, func() { one.c.deliver(one) })
+	one.comesAgain(after)
 }
 
 func (one *pending) finish() {
