@@ -129,14 +129,17 @@ func (r *run) account(ctx context.Context, ev *events.Event, known []string) err
 	return nil
 }
 
-// deleted tells whether a linked account's customer is gone there, and reports it.
+// deleted tells whether a linked account's customer is gone there, and reports it. Only the provider's own word that it was
+// deleted can be repaired: that it does not know the customer is what another account's key, or the other mode's, gets to
+// hear about each of them, and what follows an unlinked account (its methods are detached) can't be taken back.
 func (r *run) deleted(ctx context.Context, ev *events.Event) (bool, error) {
 	account := ev.Data.ProviderAccount
 	seen, err := r.there.Customer(ctx, account.ProviderCustomerID)
-	if err != nil && !notFound(err) {
+	unknown := notFound(err)
+	if err != nil && !unknown {
 		return false, err //nolint:wrapcheck // says what it was
 	}
-	if err == nil && !seen.Deleted {
+	if !unknown && !seen.Deleted {
 		return false, nil
 	}
 	if err := r.state.refresh(ctx, ev.Subject); err != nil {
@@ -144,6 +147,13 @@ func (r *run) deleted(ctx context.Context, ev *events.Event) (bool, error) {
 	}
 	if r.state.event(ev.Subject).Data.ProviderAccount.Status != events.AccountLinked {
 		return true, nil
+	}
+	if unknown {
+		return true, r.found(ctx, Difference{
+			Kind: KindCustomer, Cause: MissingThere, Message: "the log has a linked customer that the provider does not know",
+			ProviderObjectID: account.ProviderCustomerID, EntityID: ev.Subject, CustomerID: ev.CustomerID(),
+			Here: events.AccountLinked, Proposal: proposeOtherAccount,
+		})
 	}
 	return true, r.found(ctx, Difference{
 		Kind: KindCustomer, Cause: DeletedThere, Message: "the customer was deleted at the provider, and its account is linked here",
@@ -209,12 +219,13 @@ func card(m *events.PaymentMethod) string {
 	return m.Brand + " " + m.Last4 + " " + time.Date(m.ExpiryYear, time.Month(m.ExpiryMonth), 1, 0, 0, 0, 0, time.UTC).Format("01/2006")
 }
 
-// unlistedMethod looks at a method that lives here and was not listed there.
+// unlistedMethod looks at a method that lives here and was not listed there. Detached is what the provider shows without
+// the customer; one that it does not know is never taken for that, because detached is final.
 func (r *run) unlistedMethod(ctx context.Context, cus string, m *events.PaymentMethod) error {
 	there, err := r.there.Method(ctx, m.ProviderMethodID)
+	unknown := notFound(err)
 	switch {
-	case notFound(err):
-		there = events.Method{ID: m.ProviderMethodID}
+	case unknown:
 	case err != nil:
 		return err //nolint:wrapcheck // says what it was
 	case there.Attached && there.ProviderCustomerID == cus:
@@ -225,6 +236,12 @@ func (r *run) unlistedMethod(ctx context.Context, cus string, m *events.PaymentM
 	}
 	if !r.state.event(m.ID).Data.PaymentMethod.Live() {
 		return nil
+	}
+	if unknown {
+		return r.found(ctx, Difference{
+			Kind: KindMethod, Cause: MissingThere, Message: "the log has a method that the provider does not know",
+			ProviderObjectID: m.ProviderMethodID, EntityID: m.ID, CustomerID: m.CustomerID, Here: "attached", Proposal: proposeOtherAccount,
+		})
 	}
 	there.Attached, there.ProviderCustomerID = false, cus
 	return r.found(ctx, Difference{

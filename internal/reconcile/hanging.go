@@ -56,7 +56,7 @@ func (r *run) unlistedRefund(ctx context.Context, c events.Charge, known events.
 		Kind: KindRefund, Cause: MissingThere, Message: "the log has a refund that the provider does not know",
 		ProviderObjectID: known.ProviderRefundID, EntityID: c.ID, CustomerID: c.CustomerID,
 		Here:     string(known.Status) + " " + amount(known.Amount, c.Currency),
-		Proposal: "is this the key of another account, or were the provider's test data removed? an event of the log is never taken back",
+		Proposal: proposeOtherAccount,
 	})
 }
 
@@ -163,7 +163,7 @@ func (r *run) disputes(ctx context.Context) error {
 				Kind: KindDispute, Cause: MissingThere, Message: "the log has a dispute that the provider does not know",
 				ProviderObjectID: known.ProviderDisputeID, EntityID: c.ID, CustomerID: c.CustomerID,
 				Here:     known.Status + " " + amount(known.Amount, c.Currency),
-				Proposal: "is this the key of another account, or were the provider's test data removed? an event of the log is never taken back",
+				Proposal: proposeOtherAccount,
 			})
 			if err != nil {
 				return err
@@ -279,7 +279,7 @@ func (r *run) page(ctx context.Context, id, session string) error {
 	}
 	if err != nil {
 		d.Cause, d.Message, d.There = MissingThere, "the log has an open page that the provider does not know", ""
-		d.Proposal = "is this the key of another account, or were the provider's test data removed? an event of the log is never taken back"
+		d.Proposal = proposeOtherAccount
 		return r.found(ctx, d)
 	}
 	if next == nil {

@@ -43,7 +43,7 @@ func (r *run) unlistedPayment(ctx context.Context, c events.Charge) error {
 	return r.found(ctx, Difference{
 		Kind: KindPayment, Cause: MissingThere, Message: "the log has a charge whose payment the provider does not know",
 		ProviderObjectID: c.ProviderPaymentID, EntityID: c.ID, CustomerID: c.CustomerID, Here: string(c.Status) + " " + amount(c.Amount, c.Currency),
-		Proposal: "is this the key of another account, or were the provider's test data removed? an event of the log is never taken back",
+		Proposal: proposeOtherAccount,
 	})
 }
 

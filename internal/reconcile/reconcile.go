@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,9 +59,17 @@ type money struct {
 	refunded int64
 }
 
+// ErrOtherAccount is returned by [Run] for a repair against a provider that knows none of the log's customers.
+var ErrOtherAccount = errors.New("the provider knows none of the customers that are linked in the log: is this the key of another account, " +
+	"or of the other mode (test, live)? nothing was changed; without --fix it is compared all the same")
+
+// proposeOtherAccount is said of what the LOG has and the provider does not know.
+const proposeOtherAccount = "is this the key of another account, or were the provider's test data removed? an event of the log is never taken back"
+
 // Run compares. A comparison under way sees things change; what differs is therefore looked at once more, on both sides,
 // before it is called a difference. Without Fix it writes nothing. An error says that the comparison itself failed; with
-// Fix, what was repaired until then stays repaired, and a repair done again finds nothing to do.
+// Fix, what was repaired until then stays repaired, and a repair done again finds nothing to do. With Fix it returns
+// [ErrOtherAccount], having changed nothing, if the provider is not the one that the log is about.
 func Run(ctx context.Context, log *eventlog.Log, there Provider, o Options) (*Report, error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -74,6 +83,11 @@ func Run(ctx context.Context, log *eventlog.Log, there Provider, o Options) (*Re
 	if err := r.state.load(ctx); err != nil {
 		return nil, fmt.Errorf("reconcile: %w", err)
 	}
+	if r.Fix {
+		if err := r.sameAccount(ctx); err != nil {
+			return nil, fmt.Errorf("reconcile: %w", err)
+		}
+	}
 	// In this order, because each may hang on what was repaired before it.
 	steps := []func(context.Context) error{r.payments, r.refunds, r.disputes}
 	if !o.Money {
@@ -86,6 +100,35 @@ func Run(ctx context.Context, log *eventlog.Log, there Provider, o Options) (*Re
 	}
 	r.finish()
 	return r.report, nil
+}
+
+// accountSample is how many linked customers are asked for at most before the provider counts as another one.
+const accountSample = 20
+
+// sameAccount fails with [ErrOtherAccount] if the provider knows none of the customers that are linked here. One that it
+// knows, be it as deleted, is proof enough, since no two accounts have an id in common; the youngest are asked for first.
+func (r *run) sameAccount(ctx context.Context) error {
+	var linked []eventlog.Entry
+	for _, e := range r.state.last {
+		if a := e.Event.Data.ProviderAccount; a != nil && a.ProviderID == r.ProviderID && a.Status == events.AccountLinked {
+			linked = append(linked, e)
+		}
+	}
+	slices.SortFunc(linked, func(a, b eventlog.Entry) int { return cmp.Compare(b.Sequence, a.Sequence) })
+	linked = linked[:min(len(linked), accountSample)]
+	for _, e := range linked {
+		_, err := r.there.Customer(ctx, e.Event.Data.ProviderAccount.ProviderCustomerID)
+		if err == nil {
+			return nil
+		}
+		if !notFound(err) {
+			return err //nolint:wrapcheck // says what it was
+		}
+	}
+	if len(linked) > 0 {
+		return ErrOtherAccount
+	}
+	return nil
 }
 
 // found takes in a difference and, if it shall be and can be, repairs it.

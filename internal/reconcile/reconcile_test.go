@@ -192,6 +192,14 @@ func customerRows() []row {
 		{"a customer is gone there", func(w *world) {
 			w.send(http.MethodDelete, "/v1/customers/"+w.linked("pm_card_visa").cus, "", http.NoBody)
 		}, []difference{{reconcile.KindCustomer, reconcile.DeletedThere, events.ProviderAccountUnlinked}}},
+		{"a customer that the provider never had", func(w *world) {
+			w.linked("pm_card_visa")
+			b := w.customer()
+			w.observe(provider.CustomerSeen{ID: "cus_never", Owner: events.Owner{Env: w.log.Env(), Customer: b.ref.ID}})
+			w.observe(provider.MethodSeen{First: true, Method: events.Method{
+				ID: "pm_never", ProviderCustomerID: "cus_never", Attached: true, Type: "card", Brand: "visa", Last4: "4242", ExpiryMonth: 1, ExpiryYear: 2040,
+			}})
+		}, []difference{{reconcile.KindCustomer, reconcile.MissingThere, ""}}},
 		{"a customer is not known here", func(w *world) {
 			(&buyer{world: w, ref: events.CustomerRef{ID: events.CustomerID("nobody")}}).made()
 		}, []difference{{reconcile.KindCustomer, reconcile.MissingHere, ""}}},
@@ -215,6 +223,11 @@ func methodRows() []row {
 		{"a method was detached there", func(w *world) {
 			w.post("/v1/payment_methods/" + w.linked("pm_card_visa").pm + "/detach")
 		}, []difference{{reconcile.KindMethod, reconcile.DetachedThere, events.PaymentMethodDetached}}},
+		{"a method that the provider never had", func(w *world) {
+			w.observe(provider.MethodSeen{First: true, Method: events.Method{
+				ID: "pm_never", ProviderCustomerID: w.linked("pm_card_visa").cus, Attached: true, Type: "card", Brand: "visa", Last4: "4242", ExpiryMonth: 1, ExpiryYear: 2040,
+			}})
+		}, []difference{{reconcile.KindMethod, reconcile.MissingThere, ""}}},
 		{"a card has another expiry", func(w *world) {
 			w.post("/v1/payment_methods/"+w.linked("pm_card_visa").pm, "card[exp_month]", "2", "card[exp_year]", "2044")
 		}, []difference{{reconcile.KindMethod, reconcile.DetailsDiffer, events.PaymentMethodUpdated}}},
