@@ -31,9 +31,8 @@ type app struct {
 // accepted is a command that was taken in: it must come to an end.
 type accepted struct{ verb, id, part string }
 
-// verdictOf says what a command's answer means to an app.
+// reply is what an ingest answered.
 type reply struct {
-	killed bool
 	result commands.Result
 	err    error
 }
@@ -70,7 +69,7 @@ func (a *app) begin() {
 		if drop {
 			continue
 		}
-		own := a.w.sc.stream(100 + uint64(i)) //nolint:gosec // G115: small
+		own := a.w.sc.stream(100 + uint64(i))
 		a.open++
 		a.w.sched.after(at, func() {
 			a.open--
@@ -131,15 +130,14 @@ func (a *app) act(i int, random *rand.Rand) {
 	case what < 88:
 		a.sync("", random)
 	case what < 90:
-		a.send("customer.delete", "", fmt.Sprintf(`{"customerId":%q}`, customerID), random, nil)
+		a.send("customer.delete", "", fmt.Sprintf(`{"customerId":%q}`, customerID), random)
 	default:
 		a.dashboard(customerID, random)
 	}
 }
 
-// send gives a command to an ingest, again and again under its key until there is an answer. then is told of the entity
-// that was taken in.
-func (a *app) send(verb, key, body string, random *rand.Rand, then func(commands.Result)) {
+// send gives a command to an ingest, again and again under its key until there is an answer.
+func (a *app) send(verb, key, body string, random *rand.Rand) {
 	if key == "" { // the engine would make one up, another in each run
 		a.keys++
 		key = fmt.Sprintf("s%d", a.keys)
@@ -150,7 +148,7 @@ func (a *app) send(verb, key, body string, random *rand.Rand, then func(commands
 		a.leave(verb, key, body, 1)
 		return
 	}
-	a.ask(verb, key, body, 1, then)
+	a.ask(verb, key, body, 1)
 }
 
 // leave puts a command into the queue. The app tries again until that is acknowledged.
@@ -172,13 +170,13 @@ func (a *app) leave(verb, key, body string, try int) {
 		return
 	}
 	a.open--
-	a.took(verb, key, body)
+	a.took(verb, key)
 }
 
-func (a *app) ask(verb, key, body string, try int, then func(commands.Result)) {
+func (a *app) ask(verb, key, body string, try int) {
 	w := a.w
 	again := func() {
-		w.sched.after(time.Second<<min(try, 7), func() { a.ask(verb, key, body, try+1, then) })
+		w.sched.after(time.Second<<min(try, 7), func() { a.ask(verb, key, body, try+1) })
 	}
 	var live []*process
 	for _, p := range w.processes {
@@ -209,15 +207,12 @@ func (a *app) ask(verb, key, body string, try int, then func(commands.Result)) {
 		if s := got.result.Sequence; s < 1 || s > uint64(len(w.server.entries)) {
 			w.problem("I8: %s %s was answered with event %d, which is not stored", verb, key, s)
 		}
-		a.took(verb, key, body)
-		if then != nil {
-			then(got.result)
-		}
+		a.took(verb, key)
 	})
 }
 
 // took notes a command that was taken in.
-func (a *app) took(verb, key, body string) {
+func (a *app) took(verb, key string) {
 	id := ""
 	switch verb {
 	case "charge.create":
@@ -231,7 +226,6 @@ func (a *app) took(verb, key, body string) {
 		a.setups = append(a.setups, id)
 	}
 	a.accepted = append(a.accepted, accepted{verb: verb, id: id, part: engine.CommandID(verb, key)})
-	_ = body
 }
 
 func (a *app) sync(reference string, random *rand.Rand) {
@@ -242,7 +236,7 @@ func (a *app) sync(reference string, random *rand.Rand) {
 	email := fmt.Sprintf("canary.%d.%d@example.com", a.w.sc.Seed, a.profiles)
 	name := fmt.Sprintf("Canary Bird %d %d", a.w.sc.Seed, a.profiles)
 	a.canaries = append(a.canaries, email, name)
-	a.send("customer.sync", "", fmt.Sprintf(`{"referenceId":%q,"email":%q,"name":%q}`, reference, email, name), random, nil)
+	a.send("customer.sync", "", fmt.Sprintf(`{"referenceId":%q,"email":%q,"name":%q}`, reference, email, name), random)
 }
 
 // methods are the customer's methods in the log that can be charged.
@@ -277,7 +271,7 @@ func (a *app) charge(key, customerID string, random *rand.Rand) {
 	}
 	body := fmt.Sprintf(`{"providerId":%q,"customerId":%q,"paymentMethodId":%q,"amount":%d,"currency":"usd","description":"usage"%s}`,
 		providerID, customerID, methods[random.IntN(len(methods))], amount, back)
-	a.send("charge.create", key, body, random, nil)
+	a.send("charge.create", key, body, random)
 	id := engine.ChargeID(key)
 	// The buyer authenticates at some time, or does not.
 	for range random.IntN(3) {
@@ -298,13 +292,13 @@ func (a *app) charge(key, customerID string, random *rand.Rand) {
 func (a *app) checkout(key, customerID string, random *rand.Rand) {
 	body := fmt.Sprintf(`{"providerId":%q,"customerId":%q,"amount":%d,"description":"plan","successURL":"https://app.example/ok","attachMethod":%t}`,
 		providerID, customerID, 100+random.Int64N(9000), random.IntN(2) == 0)
-	a.send("checkout.create", key, body, random, nil)
+	a.send("checkout.create", key, body, random)
 	a.buyer(engine.CheckoutID(key), random)
 }
 
 func (a *app) setup(key, customerID string, random *rand.Rand) {
 	body := fmt.Sprintf(`{"providerId":%q,"customerId":%q,"returnURL":"https://app.example/cards"}`, providerID, customerID)
-	a.send("payment_method.attach", key, body, random, nil)
+	a.send("payment_method.attach", key, body, random)
 	a.buyer(engine.SetupID(key), random)
 }
 
@@ -337,7 +331,7 @@ func (a *app) refund(key string, random *rand.Rand) {
 	if random.IntN(4) > 0 {
 		amount = fmt.Sprintf(`,"amount":%d`, 1+random.Int64N(3000))
 	}
-	a.send("charge.refund", key, fmt.Sprintf(`{"chargeId":%q%s}`, id, amount), random, nil)
+	a.send("charge.refund", key, fmt.Sprintf(`{"chargeId":%q%s}`, id, amount), random)
 }
 
 // paid picks a charge that has succeeded.
@@ -357,14 +351,14 @@ func (a *app) paid(random *rand.Rand) string {
 func (a *app) cancel(random *rand.Rand) {
 	if len(a.charges) > 0 {
 		id := a.charges[random.IntN(len(a.charges))]
-		a.send("charge.cancel", "", fmt.Sprintf(`{"chargeId":%q}`, id), random, nil)
+		a.send("charge.cancel", "", fmt.Sprintf(`{"chargeId":%q}`, id), random)
 	}
 }
 
 func (a *app) expire(random *rand.Rand) {
 	if len(a.checkouts) > 0 {
 		id := a.checkouts[random.IntN(len(a.checkouts))]
-		a.send("checkout.expire", "", fmt.Sprintf(`{"checkoutId":%q}`, id), random, nil)
+		a.send("checkout.expire", "", fmt.Sprintf(`{"checkoutId":%q}`, id), random)
 	}
 }
 
@@ -378,7 +372,7 @@ func (a *app) method(customerID string, random *rand.Rand) {
 		verb = "payment_method.detach"
 	}
 	body := fmt.Sprintf(`{"providerId":%q,"customerId":%q,"paymentMethodId":%q}`, providerID, customerID, methods[random.IntN(len(methods))])
-	a.send(verb, "", body, random, nil)
+	a.send(verb, "", body, random)
 }
 
 // dashboard is what people do at Stripe.

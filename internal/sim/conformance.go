@@ -35,7 +35,7 @@ func (b *Bench) API() *API { return NewAPI(b.stripe, b) }
 func (b *Bench) Webhooks() Webhooks { return Webhooks{b.stripe} }
 
 // Out implements [Net].
-func (b *Bench) Out(_ context.Context, operation string, _ bool) (fate, error) {
+func (b *Bench) Out(_ context.Context, operation string, _ bool) (fate, error) { //nolint:revive // unexported-return: for this package only
 	f := b.broken[operation]
 	delete(b.broken, operation)
 	return f, nil

@@ -68,7 +68,7 @@ type box struct {
 
 func (b *box) put(guard string, m message) (sequence uint64, isNew bool) {
 	if i, ok := b.by[guard]; ok && guard != "" && !b.list[i].gone {
-		return uint64(i + 1), false
+		return uint64(i + 1), false //nolint:gosec // G115: counts up
 	}
 	if b.by == nil {
 		b.by = map[string]int{}
@@ -494,7 +494,7 @@ func (l *Log) PutProfile(ctx context.Context, customerID string, p eventlog.Prof
 		newest := uint64(0)
 		for i, one := range l.s.profiles {
 			if one.customer == customerID && !one.gone {
-				newest = uint64(i + 1) //nolint:gosec // G115: counts up
+				newest = uint64(i + 1)
 			}
 		}
 		if newest != last {
@@ -512,7 +512,7 @@ func (l *Log) EraseProfiles(ctx context.Context, customerID string, before uint6
 	err = l.read(ctx, func() error {
 		for i := range l.s.profiles {
 			p := &l.s.profiles[i]
-			if p.customer == customerID && !p.gone && uint64(i+1) < before { //nolint:gosec // G115: counts up
+			if p.customer == customerID && !p.gone && uint64(i+1) < before {
 				*p = profile{customer: customerID, gone: true}
 				n++
 			}
@@ -583,7 +583,7 @@ func (l *Log) DeadLetters(ctx context.Context, customerID string) (list []eventl
 			if m.gone || customerID != "" && !strings.HasSuffix(m.subject, "."+engine.Token(customerID)) {
 				continue
 			}
-			e := eventlog.DeadEntry{Sequence: uint64(i + 1)} //nolint:gosec // G115: counts up
+			e := eventlog.DeadEntry{Sequence: uint64(i + 1)}
 			if err := json.Unmarshal(m.data, &e.DeadLetter); err != nil {
 				return err
 			}

@@ -33,8 +33,8 @@ type process struct {
 	role    role
 	name    string
 	alive   bool
-	life    int // how often it was started
-	ctx     context.Context
+	life    int             // how often it was started
+	ctx     context.Context //nolint:containedctx // the process: it ends when that is killed
 	cancel  context.CancelFunc
 	tasks   map[*task]func(killed bool) // that run, and who is told of their end
 	order   []*task

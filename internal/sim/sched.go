@@ -16,7 +16,7 @@ type event struct {
 	do  func()
 }
 
-type events []event
+type events []event //nolint:recvcheck // as container/heap wants it
 
 func (h events) Len() int { return len(h) }
 func (h events) Less(i, j int) bool {

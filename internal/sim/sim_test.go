@@ -25,12 +25,12 @@ import (
 )
 
 var (
-	seedFlag  = flag.Uint64("seed", 1, "the seed that TestSeed plays")
-	traceFlag = flag.Bool("trace", false, "print what happens in TestSeed")
-	firstFlag = flag.Uint64("first", 1, "the first seed of TestSeeds")
-	seedsFlag = flag.Int("seeds", 200, "how many seeds TestSeeds plays")
-	keepFlag  = flag.Bool("keep", false, "shrink what fails and keep it in testdata/regressions")
-	timeFlag  = flag.Duration("for", 0, "how long TestSeeds plays at most; 0 = to the last seed")
+	seedFlag  = flag.Uint64("seed", 1, "the seed that TestSeed plays")                            //nolint:gochecknoglobals // a flag of the test binary
+	traceFlag = flag.Bool("trace", false, "print what happens in TestSeed")                       //nolint:gochecknoglobals // a flag of the test binary
+	firstFlag = flag.Uint64("first", 1, "the first seed of TestSeeds")                            //nolint:gochecknoglobals // a flag of the test binary
+	seedsFlag = flag.Int("seeds", 200, "how many seeds TestSeeds plays")                          //nolint:gochecknoglobals // a flag of the test binary
+	keepFlag  = flag.Bool("keep", false, "shrink what fails and keep it in testdata/regressions") //nolint:gochecknoglobals // a flag of the test binary
+	timeFlag  = flag.Duration("for", 0, "how long TestSeeds plays at most; 0 = to the last seed") //nolint:gochecknoglobals // a flag of the test binary
 )
 
 // TestMain lets garbage lie a little longer: a run makes much and keeps nothing.

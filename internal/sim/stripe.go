@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -90,7 +89,7 @@ type refund struct{ now engine.RefundReport }
 
 // stored is what is kept under a key.
 type stored struct {
-	print  string // of operation and parameters
+	params string // with the operation: what must be the same and parameters
 	at     time.Time
 	ended  bool
 	answer any
@@ -101,7 +100,6 @@ type stored struct {
 type webhook struct {
 	body     []byte
 	delivery provider.Delivery
-	settled  bool // delivered, or nobody will try again
 }
 
 // NewStripe makes an empty account. later plans what it does by itself, tell is told each of its events.
@@ -400,6 +398,3 @@ func (w Webhooks) Decode(body []byte) (provider.Delivery, error) {
 }
 
 var _ provider.Webhooks = Webhooks{}
-
-// errBroken stands for a connection that broke.
-var errBroken = context.DeadlineExceeded

@@ -42,8 +42,8 @@ func NewAPI(s *Stripe, net Net) *API { return &API{s: s, net: net} }
 
 var _ provider.API = (*API)(nil)
 
-// call makes a call. print is its parameters; a read has no key. replayed says that the answer is an earlier call's.
-func call[T any](ctx context.Context, a *API, operation, key, print string, do func() (T, *provider.Error)) (answer T, replayed bool, err error) {
+// call makes a call. params is its parameters; a read has no key. replayed says that the answer is an earlier call's.
+func call[T any](ctx context.Context, a *API, operation, key, params string, do func() (T, *provider.Error)) (answer T, replayed bool, err error) {
 	var f fate
 	if a.net != nil {
 		if f, err = a.net.Out(ctx, operation, key != ""); err != nil {
@@ -53,13 +53,15 @@ func call[T any](ctx context.Context, a *API, operation, key, print string, do f
 	var failed *provider.Error
 	switch {
 	case f.late > 0:
-		a.net.Later(f.late, func() { run(a.s, operation, key, print, f, do) })
+		a.net.Later(f.late, func() {
+			_, _, _ = run(a.s, operation, key, params, f, do) // nobody waits for the answer
+		})
 		if one := a.s.keys[key]; key != "" && (one == nil || a.s.now().Sub(one.at) > keyLife) {
-			a.s.keys[key] = &stored{print: operation + print, at: a.s.now()}
+			a.s.keys[key] = &stored{params: operation + params, at: a.s.now()}
 		}
 		failed = f.broken
 	default:
-		answer, replayed, failed = run(a.s, operation, key, print, f, do)
+		answer, replayed, failed = run(a.s, operation, key, params, f, do)
 	}
 	if a.net != nil {
 		if err := a.net.Back(ctx); err != nil {
@@ -82,7 +84,7 @@ func forRead(e *provider.Error, key string) error {
 }
 
 // run carries a call out under Stripe's rules for keys.
-func run[T any](s *Stripe, operation, key, print string, f fate, do func() (T, *provider.Error)) (answer T, replayed bool, failed *provider.Error) {
+func run[T any](s *Stripe, operation, key, params string, f fate, do func() (T, *provider.Error)) (answer T, replayed bool, failed *provider.Error) {
 	var keeps *stored
 	if key != "" && operation != "customers.delete" { // a DELETE has no use for a key
 		one := s.keys[key]
@@ -93,9 +95,9 @@ func run[T any](s *Stripe, operation, key, print string, f fate, do func() (T, *
 			return answer, false, f.refused
 		}
 		if one != nil && (one.ended || f.late == 0) {
-			return replay[T](one, operation, print)
+			return replay[T](one, operation, params)
 		}
-		keeps = &stored{print: operation + print, at: s.now(), ended: true}
+		keeps = &stored{params: operation + params, at: s.now(), ended: true}
 	}
 	if f.refused != nil {
 		if keeps != nil && f.kept {
@@ -121,9 +123,9 @@ func run[T any](s *Stripe, operation, key, print string, f fate, do func() (T, *
 }
 
 // replay answers from a key.
-func replay[T any](one *stored, operation, print string) (answer T, replayed bool, failed *provider.Error) {
+func replay[T any](one *stored, operation, params string) (answer T, replayed bool, failed *provider.Error) {
 	switch {
-	case one.print != operation+print:
+	case one.params != operation+params:
 		return answer, false, &provider.Error{
 			Class: provider.Invalid, Operation: operation, Code: "idempotency_error", Status: http.StatusBadRequest,
 		}
@@ -354,8 +356,8 @@ func (a *API) CreatePayment(ctx context.Context, key string, r provider.PaymentR
 	if err := writes(op, key, r.CustomerID); err != nil {
 		return engine.Payment{}, err
 	}
-	print := fmt.Sprint(r.CustomerID, r.MethodID, r.Owner, r.Amount, r.Currency)
-	got, _, err := call(ctx, a, op, key, print, func() (engine.Payment, *provider.Error) {
+	params := fmt.Sprint(r.CustomerID, r.MethodID, r.Owner, r.Amount, r.Currency)
+	got, _, err := call(ctx, a, op, key, params, func() (engine.Payment, *provider.Error) {
 		if _, failed := a.s.live(op, r.CustomerID); failed != nil {
 			return engine.Payment{}, failed
 		}
