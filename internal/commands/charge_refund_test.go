@@ -98,8 +98,7 @@ func TestRefundOfADisputedCharge(t *testing.T) {
 		})
 		x.refused("charge.refund", body, keyed("r"), events.CodeChargeNotRefundable, "chargeId")
 		_, err := x.h.Execute(t.Context(), "charge.refund", []byte(body), keyed("r"))
-		var refusal *events.Error
-		if errors.As(err, &refusal) {
+		if refusal, ok := errors.AsType[*events.Error](err); ok {
 			messages[refusal.Message] = true
 		}
 	}
