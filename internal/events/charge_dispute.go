@@ -26,7 +26,8 @@ func (f DisputeFunds) rank() int {
 type Dispute struct {
 	Status            string       `json:"status"`
 	Reason            string       `json:"reason,omitempty"`
-	Amount            int64        `json:"amount"` // minor units
+	Amount            int64        `json:"amount"`             // minor units
+	Currency          string       `json:"currency,omitempty"` // of the amount, where it is not the charge's
 	ProviderDisputeID string       `json:"providerDisputeId"`
 	Funds             DisputeFunds `json:"funds,omitempty"`
 }
@@ -53,12 +54,15 @@ func (d Dispute) Closed() bool {
 // Inquiry tells whether it is a question of the buyer's bank, which can still become a chargeback: no money was moved.
 func (d Dispute) Inquiry() bool { return d.rank() <= Dispute{Status: disputeWarningClosed}.rank() }
 
-// paid is what the buyer got through the dispute for good.
+// paid is what the buyer got through the dispute for good. What was given to us again was not paid, whatever the
+// dispute's status: a loss can be taken back. An amount in another currency than the charge's can't be counted against
+// it; should a refund be asked for nevertheless, the provider is who refuses it (charge_disputed).
 func (d Dispute) paid() int64 {
-	if d.Status == disputeLost || d.Status == disputePrevented && d.Funds == FundsWithdrawn {
-		return d.Amount
+	over := d.Status == disputeLost && d.Funds != FundsReinstated || d.Status == disputePrevented && d.Funds == FundsWithdrawn
+	if !over || d.Currency != "" {
+		return 0
 	}
-	return 0
+	return d.Amount
 }
 
 // rank orders a dispute's statuses: an inquiry can become a chargeback and never the other way, and both begin by
@@ -132,6 +136,9 @@ func observeDispute(last *Event, in DisputeObserved, c Cause) (*Event, error) {
 		Status: in.Report.Status, Reason: in.Report.Reason, Amount: in.Report.Amount, ProviderDisputeID: in.Report.ID,
 		Funds: in.Report.Funds,
 	}
+	if in.Report.Currency != s.Currency {
+		d.Currency = in.Report.Currency
+	}
 	typ := ChargeDisputed
 	if d.Closed() {
 		typ = ChargeDisputeClosed
@@ -141,6 +148,9 @@ func observeDispute(last *Event, in DisputeObserved, c Cause) (*Event, error) {
 		s.Disputes = append(s.Disputes, d)
 	} else {
 		known := s.Disputes[i]
+		if in.Report.Currency == "" {
+			d.Currency = known.Currency
+		}
 		moved := d.Funds.rank() > known.Funds.rank()
 		switch {
 		case d.follows(known):

@@ -1,6 +1,7 @@
 package events
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/paykit-go/paykit/internal/plant"
@@ -59,8 +60,17 @@ func (r Refund) Equal(other Refund) bool {
 	return r == other
 }
 
-// MaxRefunds is how many refunds a charge can have.
+// MaxRefunds is how many refunds a charge can have before a command for a further one is refused. What the provider says
+// was given back counts all the same, up to [MaxKeptRefunds].
 const MaxRefunds = 100
+
+// MaxKeptRefunds is how many refunds a charge's snapshot holds: an event with that many of the largest stays below
+// 256 KiB. Stripe names no limit.
+const MaxKeptRefunds = 400
+
+// ErrRefundsFull is returned by [DecideCharge] for a refund that the snapshot has no room for: amountRefunded is less than
+// what was given back from there on, so the caller raises an alarm.
+var ErrRefundsFull = errors.New("the charge has more refunds than its snapshot can hold")
 
 // RefundCharge is the command charge.refund. Amount 0 means all that is left.
 type RefundCharge struct {
@@ -164,8 +174,10 @@ func observeRefund(last *Event, in RefundObserved, c Cause) (*Event, error) {
 	}
 	r, id := s.findRefund(in)
 	switch {
-	case r == nil && (in.Report.ID == "" || len(s.Refunds) >= MaxRefunds):
+	case r == nil && in.Report.ID == "":
 		return nil, nil
+	case r == nil && len(s.Refunds) >= MaxKeptRefunds:
+		return nil, ErrRefundsFull
 	case r == nil:
 		s.Refunds = append(s.Refunds, Refund{ID: id, Amount: in.Report.Amount, Reason: in.Report.Reason})
 		r = &s.Refunds[len(s.Refunds)-1]

@@ -168,6 +168,8 @@ func TestRefundableWhileAndAfterADispute(t *testing.T) {
 		{"prevented", "", 1900, ""},
 		{"prevented", events.FundsWithdrawn, 0, "nothing is left to refund: the buyer has got 1900 back through a dispute"},
 		{"lost", events.FundsWithdrawn, 0, "nothing is left to refund: the buyer has got 1900 back through a dispute"},
+		{"lost", "", 0, "nothing is left to refund: the buyer has got 1900 back through a dispute"},
+		{"lost", events.FundsReinstated, 1900, ""}, // the bank has taken it back
 	} {
 		h := paidCharge(t)
 		h.charge(disputeSeen("dp_1", tc.status, tc.funds))

@@ -66,6 +66,7 @@ type Applier struct {
 	log           ApplierLog
 	cfg           ApplierConfig
 	otherPayments *prometheus.CounterVec
+	refundsLost   *prometheus.CounterVec
 }
 
 // NewApplier makes an Applier on log.
@@ -80,7 +81,12 @@ func NewApplier(log ApplierLog, cfg ApplierConfig) *Applier {
 		prometheus.CounterOpts{
 			Name: "paykit_other_payments_total",
 			Help: "Successes of a further payment of a charge that had succeeded already: someone must look.",
-		}, []string{"provider"}))}
+		}, []string{"provider"})),
+		refundsLost: registered(cfg.Registerer, prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "paykit_refunds_not_kept_total",
+			Help: "Reports of refunds of charges that have more of them than an event holds: amountRefunded is too low, someone must look.",
+		}, []string{"provider"})),
+	}
 }
 
 // sighting is where an observation comes from.

@@ -214,7 +214,19 @@ func (a *Applier) hang(ctx context.Context, at sighting, charge eventlog.Entry, 
 	if errors.Is(err, events.ErrNoCharge) {
 		return Applied{}, ErrOwnerUnknown
 	}
+	if errors.Is(err, events.ErrRefundsFull) {
+		a.refundNotKept(at.providerID, charge.Event.Subject, at.causationID)
+		return unchanged(charge), nil
+	}
 	return got, err
+}
+
+// refundNotKept raises the alarm for a refund that its charge has no room for. Nothing is stored, so each further report
+// raises it again.
+func (a *Applier) refundNotKept(providerID, chargeID, causationID string) {
+	a.refundsLost.WithLabelValues(providerID).Inc()
+	a.cfg.Logger.Error().Str("provider", providerID).Str("entity_id", chargeID).Str("causation_id", causationID).
+		Msg("a refund is not kept: the charge has more than its snapshot can hold, and amountRefunded is too low")
 }
 
 func (a *Applier) refund(ctx context.Context, at sighting, r events.RefundReport) (Applied, error) {

@@ -105,7 +105,12 @@ func (w *Worker) lookAtRefunds(ctx context.Context, r request, p *guardedAPI, c 
 		if o := report.Owner; o.Env == w.log.Env() && o.Refund != "" {
 			id = o.Refund
 		}
-		if _, _, err := w.updateCharge(ctx, r, c.ID, events.RefundObserved{RefundID: id, Report: report}); err != nil {
+		_, _, err := w.updateCharge(ctx, r, c.ID, events.RefundObserved{RefundID: id, Report: report})
+		if errors.Is(err, events.ErrRefundsFull) {
+			w.applier.refundNotKept(c.ProviderID, c.ID, r.event.ID)
+			continue
+		}
+		if err != nil {
 			return ids, err
 		}
 		ids = append(ids, id)

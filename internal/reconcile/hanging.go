@@ -2,6 +2,8 @@ package reconcile
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/paykit-go/paykit/internal/events"
@@ -118,15 +120,15 @@ func (r *run) compareRefund(chargeID string, one events.RefundReport) *Differenc
 	}
 	next, err := events.DecideCharge(last, events.RefundObserved{RefundID: id, Report: one}, r.cause())
 	switch {
+	case errors.Is(err, events.ErrRefundsFull):
+		d.Cause, d.Message = MissingHere, "the charge has more refunds at the provider than the log takes"
+		d.Proposal = fmt.Sprintf("a charge has at most %d refunds in the log; look at it at the provider", events.MaxKeptRefunds)
 	case err != nil: // the charge has not succeeded here: that is the payment's difference
 		return nil
 	case next != nil && known == nil:
 		d.Cause, d.Message, d.repair = MissingHere, "the charge was refunded at the provider, and the log does not have the refund", provider.RefundSeen{RefundReport: one}
 	case next != nil:
 		d.Cause, d.Message, d.repair = StatusDiffers, "the refund has come further at the provider than in the log", provider.RefundSeen{RefundReport: one}
-	case known == nil:
-		d.Cause, d.Message = MissingHere, "the charge has more refunds at the provider than the log takes"
-		d.Proposal = "a charge has at most 100 refunds here; look at it at the provider"
 	case known.Amount != one.Amount:
 		d.Cause, d.Message = AmountDiffers, "the refund is not of the same amount here and there"
 		d.Proposal = "the provider's is the money that moved; look at the refund there"

@@ -47,6 +47,9 @@ func (s *step) disputes(c *events.Charge) {
 	}
 	for _, d := range c.Disputes {
 		s.dispute(d)
+		if d.Currency != "" && d.Currency == c.Currency {
+			s.problem("dispute %s: names the charge's own currency", d.ProviderDisputeID)
+		}
 	}
 	if s.was != nil {
 		for _, before := range s.was.disputes {
@@ -127,7 +130,8 @@ func (s *step) refundWhileDisputed(c *events.Charge) {
 		if !disputeOver(d.Status) {
 			s.problem("a refund was asked for while the dispute %s is %s", d.ProviderDisputeID, d.Status)
 		}
-		if d.Status == "lost" {
+		withdrawn := d.Funds == events.FundsWithdrawn
+		if d.Currency == "" && (d.Status == "lost" && d.Funds != events.FundsReinstated || d.Status == "prevented" && withdrawn) {
 			lost += d.Amount
 		}
 	}

@@ -182,6 +182,15 @@ func charges() []row {
 	}
 }
 
+// refundsMore adds n refunds that have failed.
+func refundsMore(n int) func(*events.Charge) {
+	return func(c *events.Charge) {
+		for i := range n {
+			c.Refunds = append(c.Refunds, events.Refund{ID: events.RefundID(c.ID, strconv.Itoa(i)), Amount: 1, Status: events.RefundFailed})
+		}
+	}
+}
+
 func refunds() []row {
 	refund := func(change func(*events.Refund)) func(*story) {
 		return charge(func(c *events.Charge) { change(&c.Refunds[0]) })
@@ -220,11 +229,15 @@ func refunds() []row {
 		{"refund went back", charge(func(c *events.Charge) { c.Refunds[0].Status, c.AmountRefunded = events.RefundPending, 0 }), []string{"status went back to pending"}},
 		{"refund's status", charge(func(c *events.Charge) { c.Refunds[0].Status, c.AmountRefunded = "done", 0 }), []string{`no status "done"`, "went back to done"}},
 		{"refund twice", charge(func(c *events.Charge) { c.Refunds, c.AmountRefunded = append(c.Refunds, c.Refunds[0]), 1800 }), []string{"is there twice", "is also of another"}},
-		{"too many refunds", charge(func(c *events.Charge) {
-			for i := range events.MaxRefunds {
-				c.Refunds = append(c.Refunds, events.Refund{ID: events.RefundID(c.ID, strconv.Itoa(i)), Amount: 1, Status: events.RefundFailed})
-			}
-		}), []string{"101 refunds, at most 100"}},
+		{"too many refunds", charge(refundsMore(events.MaxKeptRefunds)), []string{"401 refunds, at most 400"}},
+		{"as many as the provider says", charge(refundsMore(events.MaxKeptRefunds - 1)), nil},
+		{"too many asked for", func(s *story) {
+			s.refunded()
+			s.plant(s.chargeID(), events.ChargeRefundRequested, func(e *events.Event) {
+				refundsMore(events.MaxRefunds)(e.Data.Charge)
+				e.Data.Refund = &e.Data.Charge.Refunds[events.MaxRefunds]
+			})
+		}, []string{"101 refunds, at most 100"}},
 		{"refund of nothing", second(events.ChargeRefundRequested, events.Refund{Status: events.RefundRequested, CommandDigest: "sha256:ee"}), []string{"amount is 0"}},
 		{"too much asked for", second(events.ChargeRefundRequested, events.Refund{Amount: 4001, Status: events.RefundRequested, CommandDigest: "sha256:ee"}), []string{"refunds of 4901 on a charge of 4900"}},
 		{"the provider's word", second(events.ChargeUpdated, events.Refund{Amount: 4001, Status: events.RefundPending, ProviderRefundID: "re_word"}), nil},
@@ -308,6 +321,21 @@ func disputes() []row {
 			s.charge(s.dispute("lost"))
 			s.plant(s.chargeID(), events.ChargeRefundRequested, refund)
 		}, []string{"refunds of 900 and lost disputes of 4900 on a charge of 4900"}},
+		{"dispute in the charge's currency", after(events.ChargeUpdated, func(e *events.Event) {
+			e.Data.Charge.Disputes[0].Currency = e.Data.Charge.Currency
+		}), []string{"names the charge's own currency"}},
+		{"refund after a loss that was taken back", func(s *story) {
+			s.paid()
+			s.charge(s.funds("lost", events.FundsReinstated))
+			s.plant(s.chargeID(), events.ChargeRefundRequested, refund)
+		}, nil},
+		{"refund after a dispute in another currency", func(s *story) {
+			s.paid()
+			yen := s.dispute("lost")
+			yen.Report.Currency = "jpy"
+			s.charge(yen)
+			s.plant(s.chargeID(), events.ChargeRefundRequested, refund)
+		}, nil},
 		{"warning vanished", after(events.ChargeUpdated, func(e *events.Event) { e.Data.Charge.FraudWarnings = nil }), []string{"a fraud warning vanished"}},
 		{"warning twice", after(events.ChargeUpdated, func(e *events.Event) {
 			e.Data.Charge.FraudWarnings = append(e.Data.Charge.FraudWarnings, e.Data.Charge.FraudWarnings[0])
