@@ -5,6 +5,8 @@ GOLANGCI_VERSION := v2.15.0
 BIN := $(CURDIR)/bin
 GOLANGCI := $(BIN)/golangci-lint-$(GOLANGCI_VERSION)
 TEST_TIMEOUT ?= 15m
+# What an ordinary build leaves out; .golangci.yml has the same. The planted bugs are a file of one constant each.
+ALL_TAGS := crashpoints,soak,browser
 
 .DEFAULT_GOAL := help
 
@@ -35,13 +37,26 @@ SIM_SEEDS ?= 20000
 sim: ## the simulation: 20,000 seeds (SIM_SEEDS); a failing one prints itself, is shrunk and kept
 	$(GO) test -count=1 -timeout 20m -run '^(TestSeeds|TestRegressions|TestSameSeedSameLog)$$' -v ./internal/sim -first 1 -seeds $(SIM_SEEDS) -keep
 
-SOAK_SEEDS ?= 1000000
 SOAK_TIME ?= 2h
+SOAK_SEEDS ?= 1000000
 SOAK_FIRST ?= 1000000
+SOAK_HITS ?= 1,2,4,7
 
 .PHONY: soak
-soak: ## a million seeds (SOAK_SEEDS), for at most SOAK_TIME; stops by itself
+soak: soak-seeds soak-crash soak-days ## what proves itself, for long: a million seeds (SOAK_SEEDS), kills, virtual weeks; at most SOAK_TIME (2h) each
+
+.PHONY: soak-seeds
+soak-seeds: ## the simulation: SOAK_SEEDS seeds from SOAK_FIRST on, for at most SOAK_TIME
 	$(GO) test -count=1 -timeout 0 -run '^TestSeeds$$' -v ./internal/sim -first $(SOAK_FIRST) -seeds $(SOAK_SEEDS) -for $(SOAK_TIME) -keep
+
+.PHONY: soak-crash
+soak-crash: ## real processes: kills at random for SOAK_TIME, then later hits (SOAK_HITS) of every crash point for at most SOAK_TIME
+	SOAK_TIME=$(SOAK_TIME) $(GO) test -tags crashpoints -count=1 -timeout 0 -run '^TestKillsAtRandom$$' -v ./internal/e2e
+	SOAK_TIME=$(SOAK_TIME) CRASH_HITS=$(SOAK_HITS) $(GO) test -tags crashpoints -count=1 -timeout 0 -parallel $(CRASH_PARALLEL) -run '^(TestCrashPoints|TestNetwork|TestStandByTakesOver|TestManyAtOnce)$$' -v ./internal/e2e
+
+.PHONY: soak-days
+soak-days: ## virtual time: weeks that pass in minutes
+	$(GO) test -tags soak -count=1 -timeout $(SOAK_TIME) -v ./internal/virtualtime
 
 .PHONY: planted
 planted: ## plant a bug against each invariant; fails if the simulation does not catch it
@@ -55,31 +70,23 @@ test-browser: ## the hosted pages in headless Chromium (installs it where it is 
 	.ci/install-browser
 	$(GO) test -count=1 -timeout 5m -tags browser -run 'Browser' ./internal/provider/stripe/sandbox/...
 
+# How many whole systems, of five processes each, run at once.
+CRASH_PARALLEL ?= 5
+
 .PHONY: crash
 crash: ## kill the real processes at every crash point, break their network, under load; then hold everything against each other
-	$(GO) test -tags crashpoints -count=1 -timeout 20m -parallel 9 -run '^(TestCrashPoints|TestNetwork|TestStandByTakesOver|TestManyAtOnce|TestKillsAtRandom)$$' -v ./internal/e2e
-
-SOAK_TIME ?= 30m
-
-.PHONY: soak
-soak: soak-crash ## the long versions of what proves itself: SOAK_TIME (30m) of kills at random, more hits of every crash point, weeks
-
-.PHONY: soak-crash
-soak-crash:
-	SOAK_TIME=$(SOAK_TIME) $(GO) test -tags crashpoints -count=1 -timeout 0 -run '^TestKillsAtRandom$$' -v ./internal/e2e
-	CRASH_HITS=1,2,4,7 $(GO) test -tags crashpoints -count=1 -timeout 0 -parallel 9 -run '^(TestCrashPoints|TestNetwork|TestStandByTakesOver|TestManyAtOnce)$$' -v ./internal/e2e
-	$(GO) test -tags soak -count=1 -timeout 0 -v ./internal/virtualtime
+	$(GO) test -tags crashpoints -count=1 -timeout 20m -parallel $(CRASH_PARALLEL) -run '^(TestCrashPoints|TestNetwork|TestStandByTakesOver|TestManyAtOnce|TestKillsAtRandom)$$' -v ./internal/e2e
 
 .PHONY: check
 check: ## formatting, vet, tidy go.mod
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
 	$(GO) vet ./...
-	$(GO) vet -tags crashpoints ./internal/crashpoint ./internal/e2e
+	$(GO) vet -tags $(ALL_TAGS) ./...
 	$(GO) mod tidy -diff
 	$(GO) mod verify
 
 .PHONY: lint
-lint: $(GOLANGCI) ## golangci-lint with .golangci.yml
+lint: $(GOLANGCI) ## golangci-lint with .golangci.yml, which names the build tags
 	$(GOLANGCI) run --timeout 15m ./...
 
 $(GOLANGCI):

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -13,6 +15,20 @@ import (
 
 	"github.com/paykit-go/paykit"
 )
+
+// killRandom says which process dies next, and when. It prints its seed; KILL_SEED takes one that was printed.
+func killRandom(t *testing.T) *rand.Rand {
+	t.Helper()
+	seed := rand.Uint64() //nolint:gosec // G404: not a secret
+	if text := os.Getenv("KILL_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatalf("KILL_SEED: %v", err)
+		}
+	}
+	t.Logf("kills by KILL_SEED=%d", seed)
+	return rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // G404: not a secret
+}
 
 // Every process, the broker included, is killed at random under load. When the dust has settled each charge has one
 // end, money was taken once for each that succeeded and never for one that did not, and the views are what a rebuild
@@ -31,9 +47,7 @@ func TestRandomKills(t *testing.T) {
 		c, m := s.saved(pk, fmt.Sprint("user_chaos_", i), card4242)
 		owners = append(owners, owner{c, m})
 	}
-	seed := rand.Uint64() //nolint:gosec // G404: which process dies next
-	t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // G404: which process dies next
+	random := killRandom(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Second)
 	defer cancel()
 	for _, o := range owners {

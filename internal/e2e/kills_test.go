@@ -14,19 +14,11 @@ import (
 // SOAK_TIME. Every half minute all is to be settled.
 func TestKillsAtRandom(t *testing.T) {
 	t.Parallel()
-	lasts := 20 * time.Second
-	if text := os.Getenv("SOAK_TIME"); text != "" {
-		var err error
-		if lasts, err = time.ParseDuration(text); err != nil {
-			t.Fatalf("SOAK_TIME: %v", err)
-		}
-	}
+	lasts := soakTime(t, 20*time.Second)
 	s := newSystem(t)
 	s.quicken()
 	s.deliveries(`{"copies":2,"reorder":true,"window":"100ms"}`)
-	seed := rand.Uint64() //nolint:gosec // G404: which process dies next
-	t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // G404: which process dies next
+	random := killRandom(t)
 	kills, slowest := 0, time.Duration(0)
 	for end, round := time.Now().Add(lasts), 1; time.Now().Before(end) && !t.Failed(); round++ {
 		n, recovery := s.killFor(random, min(time.Until(end), 30*time.Second))
@@ -34,6 +26,20 @@ func TestKillsAtRandom(t *testing.T) {
 		slowest = max(slowest, recovery)
 	}
 	t.Logf("%d kills in %s, slowest recovery %s", kills, lasts, slowest.Round(100*time.Millisecond))
+}
+
+// soakTime is SOAK_TIME, or so long if that is not set.
+func soakTime(t *testing.T, otherwise time.Duration) time.Duration {
+	t.Helper()
+	text := os.Getenv("SOAK_TIME")
+	if text == "" {
+		return otherwise
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		t.Fatalf("SOAK_TIME: %v", err)
+	}
+	return d
 }
 
 // killFor kills processes for so long, and says how many, and how long it took afterwards until all was settled.

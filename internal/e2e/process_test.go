@@ -139,10 +139,10 @@ func (p *process) status(bound time.Duration) int {
 	return 0
 }
 
-// eventually tries until ok, with a bound.
+// eventually tries until ok. The bound is for machines that have much else to do.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	const bound = 20 * time.Second
+	const bound = 60 * time.Second
 	ctx, cancel := context.WithTimeout(t.Context(), bound)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)

@@ -45,7 +45,7 @@ func newSystem(t *testing.T) *system {
 	s.startNATS()
 	eventually(t, "provisioned", func() bool {
 		p := start(t, s.env(), "paykit", "provision")
-		return p.status(20*time.Second) == 0
+		return p.status(60*time.Second) == 0
 	})
 	s.sb = start(t, nil, "paykit", "sandbox", "--sandbox-port", port(s.sandbox))
 	s.sb.awaitHTTP(s.sandbox + "/_sandbox/ledger")
@@ -188,7 +188,7 @@ type digest struct {
 func (s *system) rebuild() digest {
 	s.t.Helper()
 	p := start(s.t, append(s.env(), "PAYKIT_DATA_DIR="+s.t.TempDir()), "paykit", "rebuild", "-o", "json")
-	if status := p.status(30 * time.Second); status != 0 {
+	if status := p.status(60 * time.Second); status != 0 {
 		s.t.Fatalf("rebuild: status %d: %s", status, p.out)
 	}
 	var d digest
