@@ -262,13 +262,15 @@ type ChargeRefund struct {
 
 // ChargeResolve is an operator's decision about a charge that stayed in doubt. Operator and Reason stay in history for
 // ever: they must not hold an e-mail address. ProviderPaymentID is the payment that took the money, where it is not the
-// one that is known. Where the NATS server has users, only the operator's may send it.
+// one that is known. With RefundID it is about a refund of the charge that stayed unanswered, and Outcome is failed: it was
+// not made. Where the NATS server has users, only the operator's may send it.
 type ChargeResolve struct {
 	ChargeID          string       `json:"chargeId"`
 	Outcome           ChargeStatus `json:"outcome"` // succeeded, failed or canceled
 	Operator          string       `json:"operator"`
 	Reason            string       `json:"reason"`
 	ProviderPaymentID string       `json:"providerPaymentId,omitempty"`
+	RefundID          string       `json:"refundId,omitempty"`
 }
 
 // ChargeList asks for charges, newest first.
@@ -297,7 +299,8 @@ func (s *ChargeService) Cancel(ctx context.Context, chargeID string, o ...CallOp
 	return command[Charge](ctx, s.c, "charge.cancel", map[string]string{"chargeId": chargeID}, o)
 }
 
-// Resolve ends a charge that stayed in doubt by an operator's word; one that has ended comes back as it is.
+// Resolve ends a charge, or a refund, that stayed in doubt by an operator's word. Where nothing is in doubt (any more) it is
+// refused with charge_not_resolvable; the same decision sent again comes back as it was.
 func (s *ChargeService) Resolve(ctx context.Context, in ChargeResolve, o ...CallOption) (*Charge, error) {
 	return command[Charge](ctx, s.c, "charge.resolve", in, o)
 }

@@ -169,6 +169,7 @@ type chargeResolve struct {
 	Operator string `required:"" help:"Your name, no e-mail address; it stays in history."`
 	Reason   string `required:"" help:"What you saw at the provider; it stays in history."`
 	Payment  string `help:"The provider's payment that took the money, if it is not the one that is known: pi_…"`
+	Refund   string `help:"Decide this refund of the charge instead, with --outcome failed: rfd_…"`
 }
 
 func (chargeResolve) Help() string {
@@ -178,7 +179,11 @@ still unclear after a day is flagged (charge.review_requested). Look at the prov
   paykit charge resolve chg_… --outcome failed --operator anna --reason "no payment in the dashboard, ticket 4711"
 
 After failed and canceled the worker cancels the payment, so that nobody can pay it later. A success that the provider
-reports later still wins. A charge that has ended is shown as it is.`
+reports later still wins. A refund that stayed requested and was not made at the provider:
+
+  paykit charge resolve chg_… --refund rfd_… --outcome failed --operator anna --reason "not in the dashboard, ticket 4711"
+
+Where nothing is in doubt (any more) the decision is refused; the same one sent again is shown as it was made.`
 }
 
 func (c chargeResolve) Run(a *app) error {
@@ -188,7 +193,7 @@ func (c chargeResolve) Run(a *app) error {
 	}
 	defer pk.Close()
 	charge, err := pk.Charge.Resolve(a.ctx, paykit.ChargeResolve{
-		ChargeID: c.Charge, Outcome: paykit.ChargeStatus(c.Outcome), Operator: c.Operator, Reason: c.Reason, ProviderPaymentID: c.Payment,
+		ChargeID: c.Charge, Outcome: paykit.ChargeStatus(c.Outcome), Operator: c.Operator, Reason: c.Reason, ProviderPaymentID: c.Payment, RefundID: c.Refund,
 	})
 	if err != nil {
 		return err

@@ -15,7 +15,8 @@ import (
 
 const maxOperator = 100 // characters
 
-// chargeResolve is the command charge.resolve: an operator decides how a charge that stayed in doubt ended. It is for
+// chargeResolve is the command charge.resolve: an operator decides how a charge that stayed in doubt ended, or that a
+// refund which stayed unanswered was not made. It is for
 // people who have looked at the provider, so the queue, which apps write to, does not take it.
 type chargeResolve struct {
 	chargeID string
@@ -28,6 +29,7 @@ func parseChargeResolve(f *fields, _ Config) command {
 	c.in.Operator = f.lastingText("operator", maxOperator)
 	c.in.Reason = f.lastingText("reason", maxDescription)
 	c.in.ProviderPaymentID = f.optionalID("providerPaymentId")
+	c.in.RefundID = f.optionalID("refundId")
 	if !c.in.Outcome.Final() && c.in.Outcome != "" {
 		f.refuse(invalid("outcome", "must be succeeded, failed or canceled"))
 	}

@@ -44,8 +44,9 @@ func TestChargeResolve(t *testing.T) {
 		t.Errorf("resolved as %+v", got)
 	}
 	before := x.last()
-	if again := decoded[events.Charge](t, x.run("charge.resolve", body(first, "succeeded", ""), Meta{})); again.Status != events.ChargeStatusFailed || x.last() != before {
-		t.Errorf("what has ended was decided again: %+v", again)
+	x.refused("charge.resolve", body(first, "succeeded", ""), Meta{}, events.CodeChargeNotResolvable, "chargeId")
+	if again := decoded[events.Charge](t, x.run("charge.resolve", body(first, "failed", ""), Meta{})); again.Status != events.ChargeStatusFailed || x.last() != before {
+		t.Errorf("the same decision, sent again: %+v", again)
 	}
 	second := confirmed(doubtful("b", "pi_b"))
 	if err := x.log.PutLink(t.Context(), stripe, "pi_a", eventlog.Link{Entity: events.EntityCharge, ID: first, CustomerID: customer}); err != nil {
@@ -60,5 +61,36 @@ func TestChargeResolve(t *testing.T) {
 	}
 	if k, err := x.log.Link(t.Context(), stripe, "pi_c"); err != nil || k.ID != second {
 		t.Errorf("the payment leads to %+v, %v", k, err)
+	}
+}
+
+// TestChargeResolveRefund: an operator says of a refund that stayed unanswered that it was not made.
+func TestChargeResolveRefund(t *testing.T) {
+	x := newHarness(t)
+	customer := x.customer("user_1")
+	x.method(customer, "pm_1")
+	id := decoded[events.Charge](t, x.run("charge.create", payerCommands(customer)["charge.create"], keyed("a"))).ID
+	given := func(in events.ChargeInput) {
+		t.Helper()
+		x.append(events.EntityCharge, id, func(last *events.Event, c events.Cause) (*events.Event, error) {
+			return events.DecideCharge(last, in, c)
+		})
+	}
+	paid := events.Payment{ID: "pi_a", ChargeID: "ch_a", Status: events.PaymentSucceeded, Amount: 4900, Currency: "usd"}
+	given(events.PaymentObserved{ID: id, ProviderID: stripe, Payment: paid})
+	refund := decoded[events.Charge](t, x.run("charge.refund", fmt.Sprintf(`{"chargeId":%q,"amount":900}`, id), keyed("r"))).Refunds[0].ID
+	body := func(outcome string) string {
+		return fmt.Sprintf(`{"chargeId":%q,"refundId":%q,"outcome":%q,"operator":"anna","reason":"not in the dashboard"}`, id, refund, outcome)
+	}
+	x.refused("charge.resolve", body("failed"), Meta{}, events.CodeChargeNotResolvable, "refundId")
+	given(events.RequestReview{Reason: events.ReviewInDoubt})
+	x.refused("charge.resolve", body("succeeded"), Meta{}, events.CodeInvalidRequest, "outcome")
+	got := decoded[events.Charge](t, x.run("charge.resolve", body("failed"), Meta{}))
+	if r := got.Refunds[0]; r.Status != events.RefundFailed || r.Resolution == nil || r.Resolution.Operator != "anna" || got.Review != nil {
+		t.Errorf("resolved as %+v", got)
+	}
+	before := x.last()
+	if again := decoded[events.Charge](t, x.run("charge.resolve", body("failed"), Meta{})); len(again.Refunds) != 1 || x.last() != before {
+		t.Errorf("the same decision, sent again: %+v", again)
 	}
 }

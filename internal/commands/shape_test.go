@@ -32,6 +32,7 @@ func wellShaped() map[string]map[string]any {
 		"charge.cancel": {"chargeId": "chg_1"},
 		"charge.resolve": {
 			"chargeId": "chg_1", "outcome": "failed", "operator": "anna", "reason": "not in the dashboard", "providerPaymentId": "pi_1",
+			"refundId": "rfd_1",
 		},
 	}
 }
@@ -44,7 +45,7 @@ func optional() map[string][]string {
 		"checkout.create": {"currency", "cancelURL", "attachMethod", "metadata"},
 		"charge.create":   {"currency", "metadata", "returnURL", "retry"},
 		"charge.refund":   {"amount", "reason"},
-		"charge.resolve":  {"providerPaymentId"},
+		"charge.resolve":  {"providerPaymentId", "refundId"},
 	}
 }
 

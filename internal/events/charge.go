@@ -83,9 +83,10 @@ type Charge struct { //nolint:recvcheck // deciding works on copies, asking on t
 	Disputes               []Dispute         `json:"disputes"`
 	FraudWarnings          []FraudWarning    `json:"fraudWarnings,omitempty"`
 	CommandDigest          string            `json:"commandDigest,omitempty"`
-	Review                 *Review           `json:"review,omitempty"`     // a person must look
-	Resolution             *Resolution       `json:"resolution,omitempty"` // what an operator decided
-	Retry                  *Retry            `json:"retry,omitempty"`      // the retry ladder, if the command asked for one
+	Review                 *Review           `json:"review,omitempty"`          // a person must look
+	SecondPaymentOf        string            `json:"secondPaymentOf,omitempty"` // our id of the charge that was paid first, for the same thing
+	Resolution             *Resolution       `json:"resolution,omitempty"`      // what an operator decided
+	Retry                  *Retry            `json:"retry,omitempty"`           // the retry ladder, if the command asked for one
 }
 
 // Action is where the buyer authenticates, and until when.

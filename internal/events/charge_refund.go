@@ -48,17 +48,21 @@ type Refund struct {
 	ProviderRefundID string       `json:"providerRefundId,omitempty"`
 	Reason           string       `json:"reason,omitempty"`
 	CommandDigest    string       `json:"commandDigest,omitempty"`
-	Failure          *Failure     `json:"failure,omitempty"` // why it failed or was canceled
+	Failure          *Failure     `json:"failure,omitempty"`    // why it failed or was canceled
+	Resolution       *Resolution  `json:"resolution,omitempty"` // what an operator decided, where nobody answered
 }
 
 // Equal tells whether two refunds say the same.
 func (r Refund) Equal(other Refund) bool {
-	if (r.Failure == nil) != (other.Failure == nil) || r.Failure != nil && *r.Failure != *other.Failure {
+	if !same(r.Failure, other.Failure) || !same(r.Resolution, other.Resolution) {
 		return false
 	}
-	r.Failure, other.Failure = nil, nil
+	r.Failure, other.Failure, r.Resolution, other.Resolution = nil, nil, nil, nil
 	return r == other
 }
+
+// same tells whether both are nothing or say the same.
+func same[T comparable](a, b *T) bool { return a == b || a != nil && b != nil && *a == *b }
 
 // MaxRefunds is how many refunds a charge can have before a command for a further one is refused. What the provider says
 // was given back counts all the same, up to [MaxKeptRefunds].

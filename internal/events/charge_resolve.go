@@ -17,6 +17,7 @@ type ResolveCharge struct {
 	Operator          string
 	Reason            string
 	ProviderPaymentID string
+	RefundID          string // decides this refund, and not the charge
 }
 
 func (ResolveCharge) chargeInput() {}
@@ -30,9 +31,14 @@ func resolveCharge(last *Event, in ResolveCharge, c Cause) (*Event, error) {
 	}
 	s := copyCharge(last)
 	switch {
-	case c.repeated(last), s.Status.Final() && !s.InDoubt():
+	case c.repeated(last):
 		return nil, nil
+	case in.RefundID != "":
+		return s.resolveRefund(last, in, c)
+	case !s.InDoubt() && s.Resolution.says(in) && (in.ProviderPaymentID == "" || in.ProviderPaymentID == s.ProviderPaymentID):
+		return nil, nil // the same decision, sent again
 	case !s.InDoubt():
+		// Also of a charge that ended a moment ago, by whoever found out: the operator must see that nothing was decided.
 		return nil, refuse(CodeChargeNotResolvable, "chargeId",
 			"the charge is %s; only a charge that is in_doubt can be resolved", s.Status)
 	case in.Outcome != ChargeStatusSucceeded && in.ProviderPaymentID != "" && in.ProviderPaymentID != s.ProviderPaymentID:
@@ -62,4 +68,41 @@ func resolveCharge(last *Event, in ResolveCharge, c Cause) (*Event, error) {
 	case ChargeStatusRequested, ChargeStatusProcessing, ChargeStatusRequiresAction, ChargeStatusInDoubt:
 	}
 	return nil, refuse(CodeInvalidRequest, "outcome", "must be succeeded, failed or canceled")
+}
+
+// says tells whether a decision is the same as one that was made.
+func (r *Resolution) says(in ResolveCharge) bool {
+	return r != nil && r.Outcome == in.Outcome && r.Operator == in.Operator && r.Reason == in.Reason
+}
+
+// RefundDoubt is how long a refund stays unanswered, on a charge that is flagged for another reason, before an operator may
+// decide it; else the flag in_doubt says that it was long enough.
+const RefundDoubt = 24 * time.Hour
+
+// resolveRefund ends a refund that nobody has answered by an operator's word. That it was made is the provider's to say,
+// with its id, so an operator can only say that it was not. If the provider knows it after all, its report becomes a
+// refund of its own (see findRefund), because it is money; and a try that is under way at this moment finds it ended.
+func (s Charge) resolveRefund(last *Event, in ResolveCharge, c Cause) (*Event, error) {
+	r := s.Refund(in.RefundID)
+	switch {
+	case in.Outcome != ChargeStatusFailed:
+		return nil, refuse(CodeInvalidRequest, "outcome", "must be failed for a refund; that one was made is taken from the provider's report of it")
+	case in.ProviderPaymentID != "":
+		return nil, refuse(CodeInvalidRequest, "providerPaymentId", "does not go with refundId")
+	case r == nil:
+		return nil, refuse(CodeChargeNotResolvable, "refundId", "the charge has no such refund")
+	case r.Resolution.says(in):
+		return nil, nil // the same decision, sent again
+	case r.Status != RefundRequested:
+		return nil, refuse(CodeChargeNotResolvable, "refundId", "the refund is %s; only one that is requested can be resolved", r.Status)
+	case s.Review == nil, s.Review.Reason != ReviewInDoubt && c.at(last).Sub(s.UpdatedAt) < RefundDoubt:
+		return nil, refuse(CodeChargeNotResolvable, "refundId", "the refund is not in doubt for long enough; the worker still looks for it")
+	}
+	failure := NewRefundFailure(FailureResolved, "")
+	r.Status, r.Failure = RefundFailed, &failure
+	r.Resolution = &Resolution{Outcome: in.Outcome, Operator: in.Operator, Reason: in.Reason, At: c.at(last)}
+	refund := *r
+	e := s.next(last, ChargeRefundFailed, c)
+	e.Data.Refund = &refund
+	return e, nil
 }

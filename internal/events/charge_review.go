@@ -79,10 +79,20 @@ func (s *Charge) Doubtful() bool {
 	return false
 }
 
-// reviewed drops the flag once its reason is gone. Every event of a charge passes here, so whoever brings the outcome
-// takes the flag away with it.
+// reviewed drops the flag once its reason is gone, and brings that of a second payment back when the money is ours again: a
+// refund that succeeded has failed. Every event of a charge passes here, so whoever brings the outcome takes the flag
+// away with it, or gives it: there is no moment in which nobody is asked.
 func (s *Charge) reviewed() {
+	if s.Review != nil && s.Review.Reason == ReviewSecondPayment {
+		s.SecondPaymentOf = s.Review.RelatedChargeID // also of a flag from before this was kept
+	}
 	if s.Review != nil && !s.needsReview(s.Review.Reason) {
 		s.Review = nil
+	}
+	kept := s.Resolution != nil && s.Resolution.Outcome == ChargeStatusSucceeded // an operator has decided that it stays paid
+	if s.Review == nil && s.SecondPaymentOf != "" && !kept && s.needsReview(ReviewSecondPayment) {
+		s.Review = &Review{
+			Reason: ReviewSecondPayment, RequestedAt: s.UpdatedAt, RelatedChargeID: s.SecondPaymentOf, Proposal: ProposalRefund,
+		}
 	}
 }

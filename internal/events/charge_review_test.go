@@ -41,10 +41,10 @@ func TestChargeReviewMatrix(t *testing.T) {
 	rows := []row[events.ChargeInput]{
 		{"in doubt for long", events.RequestReview{Reason: events.ReviewInDoubt}, "- | - | review_requested | - | - | - | - | review_requested | - | -"},
 		{"paid twice", twice, "- | - | - | - | - | review_requested | review_requested | review_requested | - | -"},
-		{"resolve as failed", resolve(events.ChargeStatusFailed), "charge_not_found | charge_not_resolvable | failed | failed | - | - | - | - | - | -"},
-		{"resolve as canceled", resolve(events.ChargeStatusCanceled), "charge_not_found | charge_not_resolvable | canceled | canceled | - | - | - | - | - | -"},
-		{"resolve as succeeded", resolve(events.ChargeStatusSucceeded), "charge_not_found | charge_not_resolvable | succeeded | succeeded | - | - | - | - | - | -"},
-		{"resolve as nonsense", resolve(events.ChargeStatusProcessing), "charge_not_found | charge_not_resolvable | invalid_request | invalid_request | - | - | - | - | - | -"},
+		{"resolve as failed", resolve(events.ChargeStatusFailed), "charge_not_found | charge_not_resolvable | failed | failed | - | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable"},
+		{"resolve as canceled", resolve(events.ChargeStatusCanceled), "charge_not_found | charge_not_resolvable | canceled | canceled | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable"},
+		{"resolve as succeeded", resolve(events.ChargeStatusSucceeded), "charge_not_found | charge_not_resolvable | succeeded | succeeded | charge_not_resolvable | - | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable"},
+		{"resolve as nonsense", resolve(events.ChargeStatusProcessing), "charge_not_found | charge_not_resolvable | invalid_request | invalid_request | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable"},
 		{"payment succeeded", paid, "succeeded | succeeded | succeeded | succeeded | succeeded | - | - | - | - | -"},
 		{"payment canceled", payment(events.PaymentCanceled), "- | canceled | canceled | canceled | - | - | - | - | - | -"},
 		{"another payment succeeded", other, "succeeded | succeeded | succeeded | succeeded | succeeded | ErrOtherPayment | ErrOtherPayment | ErrOtherPayment | ErrOtherPayment | ErrOtherPayment"},
@@ -161,5 +161,126 @@ func TestAttemptInDoubtIsReviewedAndResolved(t *testing.T) {
 		if c := e.Data.Charge; c.Status != to || c.Review != nil || c.Resolution == nil || c.Retry.Status != events.RetryEnded || c.Retrying() {
 			t.Errorf("%s: %+v, %+v", to, c, c.Retry)
 		}
+	}
+}
+
+// A decision that comes too late, after another or after the worker's own finding, is refused; the same one sent again is
+// not.
+func TestResolvedTooLate(t *testing.T) {
+	t.Parallel()
+	begin := []events.ChargeInput{createCharge(""), payment(events.PaymentRequiresConfirmation), events.ConfirmUnanswered{}}
+	other := resolve(events.ChargeStatusFailed)
+	other.Operator = "bert"
+	elsewhere := resolve(events.ChargeStatusSucceeded)
+	elsewhere.ProviderPaymentID = "pi_9"
+	for _, tc := range []struct {
+		name   string
+		before events.ChargeInput
+		in     events.ResolveCharge
+		ok     bool
+	}{
+		{"succeeded after the worker wrote failed", declined("card_declined", ""), resolve(events.ChargeStatusSucceeded), false},
+		{"failed after the worker wrote failed", declined("card_declined", ""), resolve(events.ChargeStatusFailed), false},
+		{"the same again", resolve(events.ChargeStatusFailed), resolve(events.ChargeStatusFailed), true},
+		{"another's", resolve(events.ChargeStatusFailed), other, false},
+		{"another outcome", resolve(events.ChargeStatusFailed), resolve(events.ChargeStatusSucceeded), false},
+		{"another payment", resolve(events.ChargeStatusSucceeded), elsewhere, false},
+	} {
+		h := newHistory(t)
+		for _, in := range slices.Concat(begin, []events.ChargeInput{tc.before}) {
+			h.charge(in)
+		}
+		e, err := events.DecideCharge(h.last(), tc.in, h.cause("cmd_late"))
+		if tc.ok {
+			if e != nil || err != nil {
+				t.Errorf("%s: %+v, %v", tc.name, e, err)
+			}
+			continue
+		}
+		wantCode(t, err, events.CodeChargeNotResolvable)
+	}
+}
+
+// An operator can say of a refund that stayed unanswered that it was not made, once it is flagged. If the provider knows
+// it after all, that is money: a refund of its own.
+func TestResolveRefund(t *testing.T) {
+	t.Parallel()
+	say := func(refundID string, to events.ChargeStatus) events.ResolveCharge {
+		in := resolve(to)
+		in.RefundID = refundID
+		return in
+	}
+	flag := events.RequestReview{Reason: events.ReviewInDoubt}
+	h := paidCharge(t)
+	h.charge(events.RefundCharge{RefundID: "rfd_a", Amount: 900, CommandDigest: "1"})
+	refused := func(in events.ResolveCharge, code events.Code) {
+		t.Helper()
+		_, err := events.DecideCharge(h.last(), in, h.cause("cmd_x"))
+		wantCode(t, err, code)
+	}
+	refused(say("rfd_a", events.ChargeStatusFailed), events.CodeChargeNotResolvable) // not for long enough
+	h.charge(flag)
+	refused(say("rfd_b", events.ChargeStatusFailed), events.CodeChargeNotResolvable)
+	refused(say("rfd_a", events.ChargeStatusSucceeded), events.CodeInvalidRequest)
+	refused(resolve(events.ChargeStatusFailed), events.CodeChargeNotResolvable) // of the charge itself nothing is in doubt
+	paid := say("rfd_a", events.ChargeStatusFailed)
+	paid.ProviderPaymentID = "pi_1"
+	refused(paid, events.CodeInvalidRequest)
+
+	e := h.charge(say("rfd_a", events.ChargeStatusFailed))
+	r := e.Data.Refund
+	if e.Type != events.ChargeRefundFailed || r == nil || r.Status != events.RefundFailed || r.Failure.Code != events.FailureResolved ||
+		r.Resolution == nil || r.Resolution.Operator != "anna" || !r.Resolution.At.Equal(e.Time) || e.Data.Charge.Review != nil || e.Data.Charge.Refundable() != 1900 {
+		t.Fatalf("resolved as %+v, %+v", r, e.Data.Charge)
+	}
+	if again, err := events.DecideCharge(h.last(), say("rfd_a", events.ChargeStatusFailed), h.cause("cmd_y")); again != nil || err != nil {
+		t.Errorf("the same again: %+v, %v", again, err)
+	}
+	bert := say("rfd_a", events.ChargeStatusFailed)
+	bert.Operator = "bert"
+	refused(bert, events.CodeChargeNotResolvable)
+
+	e = h.charge(refundReport("rfd_a", "re_1", 900, events.RefundSucceeded))
+	c := e.Data.Charge
+	if len(c.Refunds) != 2 || c.AmountRefunded != 900 || c.Refunds[0].Status != events.RefundFailed || c.Refunds[0].Resolution == nil ||
+		c.Refunds[1].ID != events.ReportedRefundID(provider, "re_1") || c.Refunds[1].Resolution != nil {
+		t.Errorf("the provider knows it after all: %+v", c.Refunds)
+	}
+}
+
+// On a charge that is flagged as a second payment the flag says nothing of the refund: the time does.
+func TestResolveRefundOfASecondPayment(t *testing.T) {
+	t.Parallel()
+	h := paidCharge(t)
+	h.charge(events.RequestReview{Reason: events.ReviewSecondPayment, RelatedChargeID: "chg_0", Proposal: events.ProposalRefund})
+	h.charge(events.RefundCharge{RefundID: "rfd_a", Amount: 1900, CommandDigest: "1"})
+	in := resolve(events.ChargeStatusFailed)
+	in.RefundID = "rfd_a"
+	_, err := events.DecideCharge(h.last(), in, h.cause("cmd_x"))
+	wantCode(t, err, events.CodeChargeNotResolvable)
+	h.now = h.now.Add(events.RefundDoubt)
+	if e := h.charge(in); e.Data.Charge.Review == nil || e.Data.Charge.Review.Reason != events.ReviewSecondPayment {
+		t.Errorf("the second payment is still there: %+v", e.Data.Charge)
+	}
+}
+
+// A second payment whose refund comes back is a second payment again, and a person is asked in the same event.
+func TestReviewOfASecondPaymentComesBack(t *testing.T) {
+	t.Parallel()
+	twice := events.RequestReview{Reason: events.ReviewSecondPayment, RelatedChargeID: "chg_0", Proposal: events.ProposalRefund}
+	h := paidCharge(t)
+	h.charge(twice)
+	refunded := h.charge(refundReport("rfd_a", "re_1", 1900, events.RefundSucceeded)).Data.Charge
+	if refunded.Review != nil || refunded.SecondPaymentOf != "chg_0" {
+		t.Fatalf("refunded: %+v", refunded)
+	}
+	h.now = h.now.Add(time.Hour)
+	e := h.charge(refundReport("rfd_a", "re_1", 1900, events.RefundFailed))
+	want := events.Review{Reason: events.ReviewSecondPayment, RequestedAt: e.Time, RelatedChargeID: "chg_0", Proposal: events.ProposalRefund}
+	if got := e.Data.Charge.Review; e.Type != events.ChargeRefundFailed || got == nil || *got != want {
+		t.Errorf("%s: the review is %+v, want %+v", e.Type, got, want)
+	}
+	if again := h.charge(twice); again != nil {
+		t.Errorf("asked twice: %s", again.Type)
 	}
 }

@@ -24,6 +24,8 @@ func refundFailureMessage(code, declineCode string) string {
 		return "Less is left at the provider than was to be refunded. Refund what is left."
 	}
 	switch code {
+	case FailureResolved:
+		return "Whether the refund was made stayed unclear, and it was decided that it was not. Refund again."
 	case FailureProviderRejected:
 		return "The provider refused the refund. The worker's log names the provider's request id."
 	case "lost_or_stolen_card", "expired_or_canceled_card":

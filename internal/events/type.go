@@ -119,6 +119,7 @@ func SettlingTypes() []Type {
 	return []Type{
 		ChargeInDoubt, ChargeProcessing, ChargeRequiresAction, ChargeRefundRequested, ChargeUpdated, ChargeReviewRequested,
 		ChargeFailed, ChargeRetryRequested, // of a charge with a retry ladder
+		ChargeRefundFailed, // of a second payment, which a person must look at again
 		CheckoutCreated, CheckoutCompleted, SetupCreated,
 	}
 }

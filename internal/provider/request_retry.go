@@ -253,7 +253,9 @@ func (w *Worker) firstLadderLook(ev *events.Event) (after time.Duration, ok bool
 }
 
 // settlesNothing tells whether a settling event leaves nothing open: most failed charges have no ladder, and what became
-// of one that ended is seen to by the request of the same event.
+// of one that ended is seen to by the request of the same event. A refund that failed leaves something where another is
+// under way, whose look is this event's from here on, or where its charge is a second payment again.
 func settlesNothing(ev *events.Event) bool {
-	return ev.Type == events.ChargeFailed && !ev.Data.Charge.Retrying()
+	c := ev.Data.Charge
+	return ev.Type == events.ChargeFailed && !c.Retrying() || ev.Type == events.ChargeRefundFailed && chargeSettled(c)
 }

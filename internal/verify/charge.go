@@ -66,7 +66,8 @@ func (s *step) charge(c *events.Charge) {
 		flag("reportedByProvider", frozen, c.ReportedByProvider), text("paymentMethodId", kept, c.PaymentMethodID),
 		text("providerPaymentId", paid, c.ProviderPaymentID), text("providerChargeId", provider, c.ProviderChargeID),
 		moment("cancelRequestedAt", kept, c.CancelRequestedAt), number("providerAmountRefunded", grows, c.ProviderAmountRefunded),
-		text("resolution", kept, resolutionText(c.Resolution)))
+		text("resolution", kept, resolutionText(c.Resolution)), text("secondPaymentOf", kept, c.SecondPaymentOf))
+	s.is.second = c.SecondPaymentOf != ""
 	s.money(c.Amount, c.Currency)
 	if c.CheckoutID != "" && c.ID != events.CheckoutChargeID(c.CheckoutID) {
 		s.problem("the id is not the one of its checkout's charge")
@@ -97,13 +98,14 @@ func (s *step) charge(c *events.Charge) {
 
 // part is what is remembered of a refund or a dispute.
 type part struct {
-	id     uint64
-	amount int64
-	rank   int
-	status uint64
-	made   uint64 // the provider's id of it
-	digest uint64 // of its command
-	funds  int    // of a dispute: how far its money was moved
+	id       uint64
+	amount   int64
+	rank     int
+	status   uint64
+	made     uint64 // the provider's id of it
+	digest   uint64 // of its command
+	resolved uint64 // an operator's decision
+	funds    int    // of a dispute: how far its money was moved
 }
 
 func refundRank(status events.RefundStatus) int {
@@ -201,6 +203,7 @@ func (s *step) refund(c *events.Charge, r events.Refund) {
 	is := part{
 		id: maphash.String(seed, r.ID), amount: r.Amount, rank: refundRank(r.Status), status: maphash.String(seed, string(r.Status)),
 		made: text("", kept, r.ProviderRefundID).value, digest: text("", frozen, r.CommandDigest).value,
+		resolved: text("", kept, resolutionText(r.Resolution)).value,
 	}
 	if rest, ok := strings.CutPrefix(r.ID, "rfd_"); !ok || !ulid(rest) {
 		s.problem("%q is no id of a refund", r.ID)
@@ -228,6 +231,7 @@ func (s *step) refund(c *events.Charge, r events.Refund) {
 		return
 	}
 	was := find(s.was.refunds, is.id)
+	s.refundResolution(r, was)
 	switch {
 	case was == nil:
 		return
@@ -239,6 +243,9 @@ func (s *step) refund(c *events.Charge, r events.Refund) {
 	}
 	if was.made != 0 && is.made != was.made {
 		s.problem("refund %s: providerRefundId changed since sequence %d", r.ID, s.was.sequence)
+	}
+	if was.resolved != 0 && is.resolved != was.resolved {
+		s.problem("refund %s: resolution changed since sequence %d", r.ID, s.was.sequence)
 	}
 	if is.digest != was.digest {
 		s.problem("refund %s: commandDigest changed since sequence %d", r.ID, s.was.sequence)

@@ -18,8 +18,13 @@ func (s *step) review(c *events.Charge) {
 		}
 		if s.was != nil && s.was.review != 0 && reviewStands(s.was.reason, c) {
 			s.problem("the review for %s vanished since sequence %d, and its reason stands", s.was.reason, s.was.sequence)
+		} else if s.secondPaymentStands(c) {
+			s.problem("no review for %s, and its reason stands", events.ReviewSecondPayment)
 		}
 		return
+	}
+	if second := r.Reason == events.ReviewSecondPayment; second && c.SecondPaymentOf != "" && c.SecondPaymentOf != r.RelatedChargeID {
+		s.problem("a review beside %s of a second payment of %s", r.RelatedChargeID, c.SecondPaymentOf)
 	}
 	s.is.review = maphash.String(seed, string(r.Reason)+" "+r.RequestedAt.Format(time.RFC3339Nano)+" "+r.RelatedChargeID+" "+r.Proposal)
 	s.is.reason = string(r.Reason)
@@ -29,6 +34,8 @@ func (s *step) review(c *events.Charge) {
 		s.problem("there is no review for %q", r.Reason)
 	case !reviewStands(string(r.Reason), c):
 		s.problem("a review for %s of a charge that is %s and needs none", r.Reason, c.Status)
+	case news && !asked && s.secondPaymentStands(c) && r.Reason == events.ReviewSecondPayment && r.RequestedAt.Equal(s.ev.Time):
+		// the money is ours again: the flag comes back with the event that says so
 	case news && !asked:
 		s.problem("a review for %s by %s", r.Reason, s.ev.Type)
 	case asked && s.was != nil && s.was.review != 0 && s.was.reason == string(r.Reason):
@@ -36,6 +43,12 @@ func (s *step) review(c *events.Charge) {
 	case asked && !r.RequestedAt.Equal(s.ev.Time):
 		s.problem("review.requestedAt is %s, the event's time %s", stamp(r.RequestedAt), stamp(s.ev.Time))
 	}
+}
+
+// secondPaymentStands tells whether a charge that was known to be a second payment is one that a person must look at.
+func (s *step) secondPaymentStands(c *events.Charge) bool {
+	return s.was != nil && s.was.second && c.SecondPaymentOf != "" &&
+		(c.Resolution == nil || c.Resolution.Outcome != events.ChargeStatusSucceeded) && reviewStands(string(events.ReviewSecondPayment), c)
 }
 
 // reviewStands tells whether there is still something to look at.
@@ -78,6 +91,28 @@ func (s *step) resolution(c *events.Charge) {
 	}
 	s.words("resolution", r.Operator)
 	s.words("resolution", r.Reason)
+}
+
+// refundResolution checks an operator's decision about a refund: it ends one that nobody has answered, as failed.
+func (s *step) refundResolution(r events.Refund, was *part) {
+	d := r.Resolution
+	if d == nil || was != nil && was.resolved != 0 || s.was != nil && s.was.values == nil {
+		return
+	}
+	if was == nil || was.rank != refundRank(events.RefundRequested) || was.made != 0 {
+		s.problem("refund %s: resolved by an operator, and it was not in doubt", r.ID)
+	}
+	if r.Status != events.RefundFailed || d.Outcome != events.ChargeStatusFailed || s.ev.Type != events.ChargeRefundFailed {
+		s.problem("refund %s: %s by %s, and the operator's decision was %s", r.ID, r.Status, s.ev.Type, d.Outcome)
+	}
+	if strings.TrimSpace(d.Operator) == "" || strings.TrimSpace(d.Reason) == "" {
+		s.problem("refund %s: resolved without the operator's name and reason", r.ID)
+	}
+	if !d.At.Equal(s.ev.Time) {
+		s.problem("refund %s: resolution.at is %s, the event's time %s", r.ID, stamp(d.At), stamp(s.ev.Time))
+	}
+	s.words("resolution", d.Operator)
+	s.words("resolution", d.Reason)
 }
 
 // resolutionText is a decision as one text, which never changes again.

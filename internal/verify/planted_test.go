@@ -356,62 +356,6 @@ func disputes() []row {
 	}
 }
 
-// reviews are what can be wrong with a flag for people, and with their decision.
-func reviews() []row {
-	doubt := func(more ...events.ChargeInput) func(*story) {
-		return func(s *story) {
-			s.charge(s.create())
-			s.charge(s.payment(events.PaymentRequiresConfirmation))
-			s.charge(events.ConfirmUnanswered{})
-			for _, in := range more {
-				s.charge(in)
-			}
-		}
-	}
-	flag := events.RequestReview{Reason: events.ReviewInDoubt}
-	after := func(begin func(*story), typ events.Type, change func(*events.Charge)) func(*story) {
-		return func(s *story) {
-			begin(s)
-			s.plant(s.chargeID(), typ, func(e *events.Event) { change(e.Data.Charge) })
-		}
-	}
-	flagged := func(c *events.Charge) {
-		c.Review = &events.Review{Reason: events.ReviewInDoubt, RequestedAt: c.UpdatedAt}
-	}
-	decided := func(c *events.Charge) {
-		failure := events.NewFailure(events.FailureResolved, "")
-		c.Status, c.Failure, c.Review = events.ChargeStatusFailed, &failure, nil
-		c.Resolution = &events.Resolution{Outcome: c.Status, Operator: "anna", Reason: "seen", At: c.UpdatedAt}
-	}
-	return []row{
-		{"flagged by another event", after(doubt(), events.ChargeCancelRequested, flagged), []string{"a review for in_doubt by charge.cancel_requested"}},
-		{"flagged twice", after(doubt(flag), events.ChargeReviewRequested, flagged), []string{"charge.review_requested again"}},
-		{"flagged without a review", after(doubt(), events.ChargeReviewRequested, func(*events.Charge) {}), []string{"without a review"}},
-		{"flagged for nothing", after((*story).paid, events.ChargeReviewRequested, flagged), []string{"needs none"}},
-		{"flag lost", after(doubt(flag), events.ChargeCancelRequested, func(c *events.Charge) { c.Review = nil }), []string{"and its reason stands"}},
-		{"flag outlives its reason", after(doubt(flag), events.ChargeFailed, func(c *events.Charge) {
-			failure := events.NewFailure("card_declined", "")
-			c.Status, c.Failure = events.ChargeStatusFailed, &failure
-		}), []string{"needs none"}},
-		{"decided otherwise", after(doubt(), events.ChargeFailed, func(c *events.Charge) {
-			decided(c)
-			c.Resolution.Outcome = events.ChargeStatusSucceeded
-		}), []string{"the operator's decision was succeeded"}},
-		{"decided by nobody", after(doubt(), events.ChargeFailed, func(c *events.Charge) {
-			decided(c)
-			c.Resolution.Operator = " "
-		}), []string{"without the operator's name"}},
-		{"decided without a doubt", after(func(s *story) {
-			s.charge(s.create())
-			s.charge(s.payment(events.PaymentRequiresConfirmation))
-		}, events.ChargeFailed, decided), []string{"it was not in doubt"}},
-		{"decision rewritten", after(doubt(events.ResolveCharge{Outcome: events.ChargeStatusFailed, Operator: "anna", Reason: "seen"}), events.ChargeSucceeded, func(c *events.Charge) {
-			c.Status, c.Failure = events.ChargeStatusSucceeded, nil
-			c.Resolution = &events.Resolution{Outcome: events.ChargeStatusFailed, Operator: "bert", Reason: "seen", At: c.Resolution.At}
-		}), []string{"resolution changed"}},
-	}
-}
-
 func others() []row {
 	checkout := func(typ events.Type, change func(*events.Checkout)) func(*story) {
 		return func(s *story) {

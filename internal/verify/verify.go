@@ -236,6 +236,7 @@ type entity struct {
 	review   uint64 // that stands; 0 = none
 	reason   string // of the review
 	resolved bool   // by an operator
+	second   bool   // known to be a second payment
 }
 
 // checker holds one event after the other against what came before.
