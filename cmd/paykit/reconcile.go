@@ -33,8 +33,12 @@ worker does, and takes a quarter of --stripe-rate.
   paykit reconcile --fix -o json | jq .remaining`
 }
 
-// errDiffer says that provider and log differ.
-var errDiffer = errors.New("differences remain")
+var (
+	// errDiffer says that provider and log differ.
+	errDiffer = errors.New("differences remain")
+	// errUnread says that the log is not whole.
+	errUnread = errors.New("events of the log can't be read")
+)
 
 func (c reconcileCmd) Run(a *app) error {
 	since, err := parseSince(c.Since, time.Now())
@@ -58,8 +62,11 @@ func (c reconcileCmd) Run(a *app) error {
 	if err := a.differences(report); err != nil {
 		return err
 	}
-	if !report.OK {
+	if report.Remaining > 0 {
 		return fmt.Errorf("%w: %d", errDiffer, report.Remaining)
+	}
+	if !report.OK {
+		return fmt.Errorf("%w: %d", errUnread, len(report.Problems))
 	}
 	return nil
 }
@@ -124,6 +131,9 @@ func (a *app) differences(r *reconcile.Report) error {
 			return err
 		}
 		fmt.Fprintln(a.out)
+	}
+	for _, p := range r.Problems {
+		fmt.Fprintf(a.out, "at sequence %d (%s %s) %s\n\n", p.Sequence, p.Entity, p.ID, p.Problem)
 	}
 	for _, p := range r.PaidTwice {
 		fmt.Fprintf(a.out, "%s was paid %d times: %s; give back all but one\n\n", p.ChargeID, len(p.Payments), strings.Join(p.Payments, ", "))

@@ -74,7 +74,7 @@ func (r *run) refund(ctx context.Context, one events.RefundReport) error {
 	if m := r.money[one.ProviderPaymentID]; m != nil && one.Status == events.RefundSucceeded {
 		m.refunded += one.Amount
 	}
-	if one.Status == events.RefundSucceeded {
+	if one.Status == events.RefundSucceeded && summed(c, one.ProviderPaymentID) {
 		r.add(one.Currency, "refunded", false, one.Amount)
 	}
 	if c == nil {
@@ -101,6 +101,15 @@ func (r *run) refund(ctx context.Context, one events.RefundReport) error {
 		return r.found(ctx, *d)
 	}
 	return nil
+}
+
+// summed tells whether a refund or a dispute counts in the sums: those of charges without a payment are left out on both
+// sides, because payments are what is listed.
+func summed(c *events.Charge, paymentID string) bool {
+	if c != nil {
+		paymentID = c.ProviderPaymentID
+	}
+	return paymentID != ""
 }
 
 func (r *run) compareRefund(chargeID string, one events.RefundReport) *Difference {
@@ -184,7 +193,9 @@ func (r *run) dispute(ctx context.Context, one events.DisputeReport) error {
 		return nil
 	}
 	r.report.Compared.Disputes++
-	r.add(one.Currency, "disputed", false, one.Amount)
+	if summed(c, one.ProviderPaymentID) {
+		r.add(one.Currency, "disputed", false, one.Amount)
+	}
 	if c == nil {
 		return r.found(ctx, Difference{
 			Kind: KindDispute, Cause: MissingHere, Message: "a payment that is not in the log is disputed", ProviderObjectID: one.ID,

@@ -66,6 +66,9 @@ var ErrOtherAccount = errors.New("the provider knows none of the customers that 
 // proposeOtherAccount is said of what the LOG has and the provider does not know.
 const proposeOtherAccount = "is this the key of another account, or were the provider's test data removed? an event of the log is never taken back"
 
+// proposeDamaged is said of what hangs on an event that can't be read.
+const proposeDamaged = "the log holds an event of it that can't be read: nothing is appended behind that; run \"paykit verify\""
+
 // Run compares. A comparison under way sees things change; what differs is therefore looked at once more, on both sides,
 // before it is called a difference. Without Fix it writes nothing. An error says that the comparison itself failed; with
 // Fix, what was repaired until then stays repaired, and a repair done again finds nothing to do. With Fix it returns
@@ -133,6 +136,9 @@ func (r *run) sameAccount(ctx context.Context) error {
 
 // found takes in a difference and, if it shall be and can be, repairs it.
 func (r *run) found(ctx context.Context, d Difference) error {
+	if r.state.damaged[d.EntityID] != 0 {
+		d.repair, d.Proposal = nil, proposeDamaged
+	}
 	d.Repairable = d.repair != nil
 	if r.Fix && d.Repairable {
 		if err := r.fix(ctx, &d); err != nil {
@@ -147,9 +153,13 @@ func (r *run) found(ctx context.Context, d Difference) error {
 // run finds no difference.
 func (r *run) fix(ctx context.Context, d *Difference) error {
 	got, err := r.applier.Observe(ctx, r.ProviderID, d.repair, d.ProviderObjectID)
+	_, unreadable := errors.AsType[*eventlog.UnreadableError](err)
 	switch {
 	case errors.Is(err, provider.ErrOwnerUnknown):
 		d.Repairable, d.Proposal = false, "what it belongs to is not in the log either: repair that first, then run again"
+		return nil
+	case unreadable:
+		d.Repairable, d.Proposal = false, proposeDamaged
 		return nil
 	case err != nil:
 		return fmt.Errorf("repair %s %s: %w", d.Kind, d.ProviderObjectID, err)
@@ -205,7 +215,8 @@ func (r *run) finish() {
 		}
 	}
 	r.report.Remaining = len(r.report.Differences) - r.report.Repaired
-	r.report.OK = r.report.Remaining == 0
+	r.report.Problems = r.state.problems
+	r.report.OK = r.report.Remaining == 0 && len(r.report.Problems) == 0
 	byCharge := map[string][]string{}
 	for id, m := range r.money {
 		if m.chargeID != "" && m.refunded < m.amount {

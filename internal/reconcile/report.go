@@ -58,6 +58,14 @@ type Difference struct {
 	repair provider.Observation // what the Applier is told; nil = no event can repair it
 }
 
+// Problem is an event of the LOG that can't be read. Entity and ID are "" where its subject does not tell them.
+type Problem struct {
+	Sequence uint64 `json:"sequence"`
+	Entity   string `json:"entity"`
+	ID       string `json:"id"`
+	Problem  string `json:"problem"`
+}
+
 // Counts is how much was compared.
 type Counts struct {
 	Customers int `json:"customers"`
@@ -90,13 +98,14 @@ type Paid struct {
 
 // Report is what [Run] found.
 type Report struct {
-	OK          bool         `json:"ok"` // nothing differs any more
+	OK          bool         `json:"ok"` // nothing differs any more, and the whole log was read
 	ProviderID  string       `json:"providerId"`
 	Since       time.Time    `json:"since,omitzero"` // what was made there since then; zero = everything
 	Compared    Counts       `json:"compared"`
 	Differences []Difference `json:"differences"`
 	Repaired    int          `json:"repaired"`
 	Remaining   int          `json:"remaining"`
+	Problems    []Problem    `json:"problems,omitempty"` // events of the LOG that were left out
 	// Sums are compared only where everything was: since the zero time.
 	Sums []Sum `json:"sums,omitempty"`
 	// PaidTwice lists the charges with more than one payment that has money; a difference only if one is not in the LOG.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
@@ -17,6 +19,8 @@ type state struct {
 	payments   map[string]string         // the provider's payment → charge
 	charges    map[string]string         // the provider's charge → charge
 	accounts   map[string]string         // the provider's customer → provider account, also of the past
+	damaged    map[string]uint64         // entities whose newest event can't be read → its sequence
+	problems   []Problem
 }
 
 // historyPage is how many events are asked for at once.
@@ -25,26 +29,47 @@ const historyPage = 5000
 func newState(log *eventlog.Log, providerID string) *state {
 	return &state{
 		log: log, providerID: providerID, last: map[string]eventlog.Entry{},
-		payments: map[string]string{}, charges: map[string]string{}, accounts: map[string]string{},
+		payments: map[string]string{}, charges: map[string]string{}, accounts: map[string]string{}, damaged: map[string]uint64{},
 	}
 }
 
-// load reads the LOG from the first event to the last. It needs no consumer, so whoever may read the LOG can do it.
+// load reads the LOG from the first event to the last. It needs no consumer, so whoever may read the LOG can do it. An event
+// that can't be read is noted and read past: it is no reason to compare nothing.
 func (s *state) load(ctx context.Context) error {
 	for from := uint64(1); ; {
 		list, err := s.log.History(ctx, eventlog.HistoryFilter{}, from, historyPage)
-		if err != nil {
+		bad, unreadable := errors.AsType[*eventlog.UnreadableError](err)
+		if err != nil && !unreadable {
 			return fmt.Errorf("read the log: %w", err)
 		}
 		for _, e := range list {
 			s.put(e)
 			from = e.Sequence + 1
 		}
-		if len(list) < historyPage {
+		switch {
+		case unreadable:
+			s.unreadable(bad)
+			from = bad.Sequence + 1
+		case len(list) < historyPage:
 			return nil
 		}
 	}
 }
+
+// unreadable notes an event that can't be read. Until a later one of its entity is, what is known of that entity is old.
+func (s *state) unreadable(bad *eventlog.UnreadableError) {
+	p := Problem{Sequence: bad.Sequence, Problem: "the log holds an event that can't be read; \"paykit verify\" says more"}
+	if tokens := strings.Split(bad.Subject, "."); len(tokens) == subjectTokens {
+		p.Entity, p.ID = tokens[2], tokens[4]
+		s.damaged[p.ID] = max(s.damaged[p.ID], bad.Sequence)
+	}
+	if !slices.ContainsFunc(s.problems, func(known Problem) bool { return known.Sequence == p.Sequence }) {
+		s.problems = append(s.problems, p)
+	}
+}
+
+// subjectTokens are those of a subject in the LOG: <prefix>.log.<entity>.<event>.<entity id>.<customer id>.
+const subjectTokens = 6
 
 // put takes in an entity's newest event.
 func (s *state) put(e eventlog.Entry) {
@@ -53,6 +78,9 @@ func (s *state) put(e eventlog.Entry) {
 		return
 	}
 	e.Raw = nil
+	if e.Sequence > s.damaged[ev.Subject] {
+		delete(s.damaged, ev.Subject)
+	}
 	switch ev.Entity() {
 	case events.EntityCharge:
 		c := ev.Data.Charge
@@ -85,6 +113,10 @@ func (s *state) refresh(ctx context.Context, ids ...string) error {
 		}
 		e, err := s.log.LoadFromLeader(ctx, entity, id)
 		if errors.Is(err, eventlog.ErrNotFound) {
+			continue
+		}
+		if bad, unreadable := errors.AsType[*eventlog.UnreadableError](err); unreadable {
+			s.unreadable(bad)
 			continue
 		}
 		if err != nil {

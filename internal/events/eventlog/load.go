@@ -274,7 +274,8 @@ func (l *Log) historySubject(f HistoryFilter) (string, error) {
 	return l.subject(tokens...), nil
 }
 
-// History reads events, oldest first, at most limit, from a sequence (0 and 1 are the beginning).
+// History reads events, oldest first, at most limit, from a sequence (0 and 1 are the beginning). At one that can't be read it
+// ends with an [UnreadableError], and gives those before it all the same: whoever can do without goes on behind it.
 func (l *Log) History(ctx context.Context, f HistoryFilter, from uint64, limit int) ([]Entry, error) {
 	subject, err := l.historySubject(f)
 	if err != nil {
@@ -292,10 +293,10 @@ func (l *Log) History(ctx context.Context, f HistoryFilter, from uint64, limit i
 		list = append(list, e)
 		return len(list) < limit, nil
 	})
-	if err != nil {
+	if _, unreadable := errors.AsType[*UnreadableError](err); err != nil && !unreadable {
 		return nil, fmt.Errorf("history: %w", err)
 	}
-	return list, nil
+	return list, err
 }
 
 // Scan reads every event of one kind of entity, oldest first, and calls yield with one after the other until it fails,
