@@ -249,6 +249,7 @@ func TestTheLoopRunsWithLeastPrivilege(t *testing.T) {
 		t.Errorf("refund: %v", err)
 	}
 	compared(t, s)
+	checked(t, s)
 	leaveCommand(t, s.server)
 	decide(t, s.server)
 	if _, err := pk.Customer.Delete(ctx, customer.ID); err != nil {

@@ -1,9 +1,10 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/paykit-go/paykit/internal/daemon"
+	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
 	"github.com/paykit-go/paykit/internal/provider/stripe"
 	"github.com/paykit-go/paykit/internal/reconcile"
@@ -24,8 +26,8 @@ type reconcileCmd struct {
 }
 
 func (reconcileCmd) Help() string {
-	return `Compares what Stripe has with what the log says, both ways: customers, methods, payments, refunds, disputes, and pages that
-are open here. Prints every difference with its cause. With --fix what an event can put right is put right; of the rest it
+	return `Compares what Stripe has with what the log says, both ways: customers, methods, payments, refunds, disputes, early fraud
+warnings, and pages that are open here. Prints every difference with its cause. With --fix what an event can put right is put right; of the rest it
 says what to do. The exit status is 1 if differences remain. Needs STRIPE_API_KEY (or STRIPE_API_KEY_FILE) and NATS as the
 worker does, and takes a quarter of --stripe-rate.
 
@@ -82,8 +84,32 @@ func compareProvider(a *app, log *eventlog.Log, s daemon.StripeAPI, o reconcile.
 	if err != nil {
 		return nil, &daemon.UsageError{Err: fmt.Errorf("STRIPE_API_KEY, STRIPE_API_BASE: %w", err)}
 	}
-	o.ProviderID = "stripe"
-	return reconcile.Run(a.ctx, log, client, o) //nolint:wrapcheck // says what it was
+	o.ProviderID = stripeID
+	report, err := reconcile.Run(a.ctx, log, client, o)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // says what it was
+	}
+	twice := verify.PaidTwice(log.Env(), ledger(report))
+	for _, id := range slices.Sorted(maps.Keys(twice)) {
+		report.PaidTwice = append(report.PaidTwice, reconcile.Paid{ChargeID: id, Payments: twice[id]})
+	}
+	return report, nil
+}
+
+const stripeID = "stripe"
+
+// ledger is the provider's payments as the checker of the log wants them. How often money was taken Stripe does not count.
+func ledger(r *reconcile.Report) []verify.Payment {
+	list := make([]verify.Payment, 0, len(r.Payments))
+	for _, p := range r.Payments {
+		list = append(list, verify.Payment{
+			ID: p.ID, ChargeID: p.ChargeID, Amount: p.Amount, Refunded: p.Refunded, Currency: p.Currency,
+			Paid:     p.Status == events.PaymentSucceeded,
+			Payable:  p.Status == events.PaymentRequiresMethod || p.Status == events.PaymentRequiresAction,
+			Customer: p.ProviderCustomerID, Env: p.Owner.Env, Charge: p.Owner.Charge, Checkout: p.Owner.Checkout,
+		})
+	}
+	return list
 }
 
 // errSince is what --since can't be.
@@ -140,36 +166,7 @@ func (a *app) differences(r *reconcile.Report) error {
 	}
 	n := r.Compared
 	return a.fields(r, "ok", strconv.FormatBool(r.OK), "since", when(r.Since),
-		"compared", fmt.Sprintf("%d customers, %d methods, %d payments, %d refunds, %d disputes, %d open pages",
-			n.Customers, n.Methods, n.Payments, n.Refunds, n.Disputes, n.Pages),
+		"compared", fmt.Sprintf("%d customers, %d methods, %d payments, %d refunds, %d disputes, %d fraud warnings, %d open pages",
+			n.Customers, n.Methods, n.Payments, n.Refunds, n.Disputes, n.Warnings, n.Pages),
 		"differences", strconv.Itoa(len(r.Differences)), "repaired", strconv.Itoa(r.Repaired), "remaining", strconv.Itoa(r.Remaining))
-}
-
-// provider holds the log against the provider's money: each successful payment stands in the log once with its amount, no
-// charge has two, and the sums are the same.
-func (c verifyCmd) provider(ctx context.Context, a *app, log *eventlog.Log, report *verify.Report) (*reconcile.Report, error) {
-	problem := func(entity, id, format string, args ...any) {
-		report.Add(verify.Problem{Sequence: report.LastSequence, Entity: entity, ID: id, Problem: fmt.Sprintf(format, args...)})
-	}
-	r, err := compareProvider(a, log, c.StripeAPI, reconcile.Options{Money: true})
-	if _, damaged := errors.AsType[*eventlog.UnreadableError](err); damaged && ctx.Err() == nil {
-		problem("provider", "", "it is not compared: the log holds an event that can't be read")
-		return nil, nil //nolint:nilnil // none is the answer, and a problem is reported
-	}
-	if err != nil {
-		return nil, err
-	}
-	for _, d := range r.Differences {
-		problem("charge", d.EntityID, "%s %s at the provider: %s (here %q, there %q)", d.Kind, d.ProviderObjectID, d.Message, d.Here, d.There)
-	}
-	for _, p := range r.PaidTwice {
-		problem("charge", p.ChargeID, "it was paid %d times at the provider: %s", len(p.Payments), strings.Join(p.Payments, ", "))
-	}
-	for _, s := range r.Sums {
-		if s.Here != s.There {
-			problem("provider", "", "%s %s: the log has %d with %s, the provider %d with %s", s.Currency, s.Status,
-				s.Here.Count, money(s.Here.Amount, s.Currency), s.There.Count, money(s.There.Amount, s.Currency))
-		}
-	}
-	return r, nil
 }

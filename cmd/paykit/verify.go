@@ -27,7 +27,7 @@ type verifyCmd struct {
 	Provider bool `help:"Also compare the log with Stripe's payments, refunds and disputes; needs STRIPE_API_KEY."`
 
 	Views bool          `default:"true" negatable:"" help:"Also compare the running projector's views with a rebuild to the same event."`
-	Wait  time.Duration `default:"30s" help:"How long the projector may take to have the log's last event, and to answer."`
+	Wait  time.Duration `default:"30s" help:"How long the projector may take to have the log's last event, and to answer. What differs at the provider is looked at again after it, or after 10 s."`
 }
 
 func (verifyCmd) Help() string {
@@ -50,7 +50,8 @@ type verdict struct {
 }
 
 func (c verifyCmd) Run(a *app) error {
-	nc, err := a.nats.Connect("verify", a.logger(), silentDisconnect())
+	// The operator's inbox; all that is read here the operator may read.
+	nc, err := a.nats.Connect("cli", a.logger(), silentDisconnect())
 	if err != nil {
 		return err
 	}
@@ -59,7 +60,7 @@ func (c verifyCmd) Run(a *app) error {
 	if err != nil {
 		return err //nolint:wrapcheck // says what it was
 	}
-	report, err := verify.Log(a.ctx, log, verify.Options{})
+	report, err := verify.Log(a.ctx, log, verify.Options{Books: c.Provider})
 	if err != nil {
 		return err //nolint:wrapcheck // says what it was
 	}

@@ -35,6 +35,7 @@ const (
 type world struct {
 	*testing.T
 	log     *eventlog.Log
+	box     *sandbox.Server
 	sandbox string
 	api     *stripe.Client
 	seen    *provider.Applier // as ingest would have applied a delivery
@@ -51,7 +52,7 @@ func newWorld(t *testing.T) *world {
 	srv := httptest.NewServer(box)
 	t.Cleanup(srv.Close)
 	t.Cleanup(box.Close)
-	w.sandbox = srv.URL
+	w.box, w.sandbox = box, srv.URL
 	w.api, err = stripe.New(stripe.Config{APIKey: testKey, APIBase: srv.URL, Env: w.log.Env(), Rate: 500})
 	if err != nil {
 		t.Fatal(err)

@@ -65,15 +65,15 @@ func (r *run) unlistedRefund(ctx context.Context, c events.Charge, known events.
 // refund compares one refund.
 func (r *run) refund(ctx context.Context, one events.RefundReport) error {
 	r.seen[one.ID] = true
+	if p := r.listed[one.ProviderPaymentID]; p != nil && one.Status != events.RefundFailed && one.Status != events.RefundCanceled {
+		p.Refunded += one.Amount
+	}
 	c := r.state.chargeOf(one.ProviderPaymentID, one.ProviderChargeID)
 	customer, unpaid := r.unpaid[one.ProviderPaymentID]
 	if r.foreign(one.Owner) || c == nil && !unpaid {
 		return nil
 	}
 	r.report.Compared.Refunds++
-	if m := r.money[one.ProviderPaymentID]; m != nil && one.Status == events.RefundSucceeded {
-		m.refunded += one.Amount
-	}
 	if one.Status == events.RefundSucceeded && summed(c, one.ProviderPaymentID) {
 		r.add(one.Currency, "refunded", false, one.Amount)
 	}

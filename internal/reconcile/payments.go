@@ -50,6 +50,7 @@ func (r *run) unlistedPayment(ctx context.Context, c events.Charge) error {
 // payment compares one payment.
 func (r *run) payment(ctx context.Context, p events.Payment) error {
 	r.seen[p.ID] = true
+	r.listed[p.ID] = &Payment{Payment: p}
 	if !r.concerns(p) {
 		return nil
 	}
@@ -60,10 +61,10 @@ func (r *run) payment(ctx context.Context, p events.Payment) error {
 			return err
 		}
 		p = fresh
+		r.listed[p.ID].Payment = p
 	}
 	if p.Status == events.PaymentSucceeded {
 		r.add(p.Currency, "succeeded", false, p.Amount)
-		r.money[p.ID] = &money{chargeID: r.madeFor(p), amount: p.Amount}
 	}
 	return nil
 }

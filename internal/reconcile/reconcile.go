@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -22,6 +23,7 @@ type Provider interface {
 	Payment(ctx context.Context, id string) (events.Payment, error)
 	Method(ctx context.Context, id string) (events.Method, error)
 	Session(ctx context.Context, id string) (events.Session, error)
+	ListFraudWarnings(ctx context.Context, since time.Time, yield func(events.FraudWarningReport) error) error
 	RefundsOf(ctx context.Context, paymentID, chargeID string) ([]events.RefundReport, error)
 }
 
@@ -46,17 +48,10 @@ type run struct {
 	env     string
 	state   *state
 	report  *Report
-	seen    map[string]bool   // the provider's ids that were compared
-	unpaid  map[string]string // payments that are not in the LOG → the customer they are of
-	money   map[string]*money // by payment, of those that are ours and succeeded
+	seen    map[string]bool     // the provider's ids that were compared
+	unpaid  map[string]string   // payments that are not in the LOG → the customer they are of
+	listed  map[string]*Payment // by the provider's id
 	sums    map[[2]string]*Sum
-}
-
-// money is a payment there that took money.
-type money struct {
-	chargeID string // of the charge that it was made for, as its metadata says; "" if they don't
-	amount   int64
-	refunded int64
 }
 
 // ErrOtherAccount is returned by [Run] for a repair against a provider that knows none of the log's customers.
@@ -81,7 +76,7 @@ func Run(ctx context.Context, log *eventlog.Log, there Provider, o Options) (*Re
 		Options: o, there: there, env: log.Env(), state: newState(log, o.ProviderID),
 		applier: provider.NewApplier(log, provider.ApplierConfig{Source: provider.SourceReconcile, Logger: o.Logger, Now: o.Now}),
 		report:  &Report{ProviderID: o.ProviderID, Since: o.Since.UTC(), Differences: []Difference{}},
-		seen:    map[string]bool{}, unpaid: map[string]string{}, money: map[string]*money{}, sums: map[[2]string]*Sum{},
+		seen:    map[string]bool{}, unpaid: map[string]string{}, listed: map[string]*Payment{}, sums: map[[2]string]*Sum{},
 	}
 	if err := r.state.load(ctx); err != nil {
 		return nil, fmt.Errorf("reconcile: %w", err)
@@ -94,7 +89,7 @@ func Run(ctx context.Context, log *eventlog.Log, there Provider, o Options) (*Re
 	// In this order, because each may hang on what was repaired before it.
 	steps := []func(context.Context) error{r.payments, r.refunds, r.disputes}
 	if !o.Money {
-		steps = slices.Concat([]func(context.Context) error{r.customers, r.methods}, steps, []func(context.Context) error{r.pages})
+		steps = slices.Concat([]func(context.Context) error{r.customers, r.methods}, steps, []func(context.Context) error{r.warnings, r.pages})
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
@@ -217,19 +212,9 @@ func (r *run) finish() {
 	r.report.Remaining = len(r.report.Differences) - r.report.Repaired
 	r.report.Problems = r.state.problems
 	r.report.OK = r.report.Remaining == 0 && len(r.report.Problems) == 0
-	byCharge := map[string][]string{}
-	for id, m := range r.money {
-		if m.chargeID != "" && m.refunded < m.amount {
-			byCharge[m.chargeID] = append(byCharge[m.chargeID], id)
-		}
+	for _, id := range slices.Sorted(maps.Keys(r.listed)) {
+		r.report.Payments = append(r.report.Payments, *r.listed[id])
 	}
-	for id, list := range byCharge {
-		if len(list) > 1 {
-			slices.Sort(list)
-			r.report.PaidTwice = append(r.report.PaidTwice, Paid{ChargeID: id, Payments: list})
-		}
-	}
-	slices.SortFunc(r.report.PaidTwice, func(a, b Paid) int { return strings.Compare(a.ChargeID, b.ChargeID) })
 	if !r.Since.IsZero() {
 		return
 	}

@@ -158,21 +158,22 @@ func TestManyPages(t *testing.T) {
 	}
 }
 
-// Two payments that have money for one charge are named, also when both are in the log; one that was given back is not.
-func TestPaidTwice(t *testing.T) {
+// All payments are handed on as they are there, with what was given back of each, for the checker of the log.
+func TestPayments(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	b := w.linked("pm_card_visa")
 	c := b.charged()
 	second := b.paid(b.cus, 4900, "paykit_env", w.log.Env(), "paykit_charge", c.ID)
-	w.compare(reconcile.Options{Fix: true})
-	r := w.compare(reconcile.Options{Money: true})
-	if !r.OK || len(r.PaidTwice) != 1 || r.PaidTwice[0].ChargeID != c.ID || len(r.PaidTwice[0].Payments) != 2 {
-		t.Fatalf("report %+v", r)
-	}
+	w.post("/v1/refunds", "payment_intent", second, "amount", "900")
 	w.post("/v1/refunds", "payment_intent", second)
-	if r := w.compare(reconcile.Options{Fix: true, Money: true}); !r.OK || len(r.PaidTwice) != 0 {
-		t.Errorf("given back: %+v", r)
+	list := map[string]string{}
+	for _, p := range w.compare(reconcile.Options{Fix: true, Money: true}).Payments {
+		list[p.ID] = fmt.Sprintf("%s %s %d %d", p.Status, p.Owner.Charge, p.Amount, p.Refunded)
+	}
+	want := map[string]string{c.ProviderPaymentID: "succeeded " + c.ID + " 4900 0", second: "succeeded " + c.ID + " 4900 4900"}
+	if diff := cmp.Diff(want, list); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -323,6 +324,31 @@ func hangingRows() []row {
 				return err == nil && len(list) == 1 && list[0].Status == events.RefundFailed
 			})
 		}, []difference{{reconcile.KindRefund, reconcile.StatusDiffers, events.ChargeRefundFailed}}},
+		{"a fraud warning", func(w *world) { w.warned() }, []difference{
+			{reconcile.KindFraudWarning, reconcile.MissingHere, events.ChargeFraudWarned},
+		}},
+		{"a fraud warning of a payment in the dashboard", func(w *world) {
+			b := w.linked("pm_card_createIssuerFraudRecord")
+			b.paid(b.cus, 1500)
+			w.warning()
+		}, []difference{
+			{reconcile.KindPayment, reconcile.MissingHere, events.ChargeSucceeded},
+			{reconcile.KindFraudWarning, reconcile.MissingHere, events.ChargeFraudWarned},
+		}},
+		{"a fraud warning about which nothing is left to do", func(w *world) {
+			w.observe(provider.FraudWarningSeen{FraudWarningReport: w.warned()})
+			c := w.warning()
+			w.post("/v1/refunds", "payment_intent", c.ProviderPaymentID)
+		}, []difference{
+			{reconcile.KindRefund, reconcile.MissingHere, events.ChargeRefunded},
+			{reconcile.KindFraudWarning, reconcile.StatusDiffers, events.ChargeFraudWarned},
+		}},
+		{"a fraud warning that is not there", func(w *world) {
+			c := w.linked("pm_card_visa").charged()
+			w.observe(provider.FraudWarningSeen{FraudWarningReport: events.FraudWarningReport{
+				ID: "issfr_never", ProviderPaymentID: c.ProviderPaymentID, Type: "misc", Actionable: true,
+			}})
+		}, []difference{{reconcile.KindFraudWarning, reconcile.MissingThere, ""}}},
 		{"a dispute", func(w *world) { w.disputed() }, []difference{
 			{reconcile.KindDispute, reconcile.MissingHere, events.ChargeDisputed},
 		}},
@@ -332,6 +358,26 @@ func hangingRows() []row {
 			w.post("/v1/disputes/" + d.ID + "/close")
 		}, []difference{{reconcile.KindDispute, reconcile.StatusDiffers, events.ChargeDisputeClosed}}},
 	}
+}
+
+// warned is a charge of which a fraud warning came.
+func (w *world) warned() events.FraudWarningReport {
+	w.Helper()
+	w.linked("pm_card_createIssuerFraudRecord").charged()
+	return w.warning()
+}
+
+// warning waits for the fraud warning.
+func (w *world) warning() (f events.FraudWarningReport) {
+	w.Helper()
+	w.until("there is a fraud warning", func() bool {
+		err := w.api.ListFraudWarnings(w.Context(), time.Time{}, func(one events.FraudWarningReport) error {
+			f = one
+			return nil
+		})
+		return err == nil && f.ID != ""
+	})
+	return f
 }
 
 // disputed is a charge that was disputed.

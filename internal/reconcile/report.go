@@ -3,6 +3,7 @@ package reconcile
 import (
 	"time"
 
+	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/provider"
 )
 
@@ -18,6 +19,8 @@ const (
 	KindDispute  Kind = "dispute"
 	KindCheckout Kind = "checkout"
 	KindSetup    Kind = "setup"
+
+	KindFraudWarning Kind = "fraud_warning"
 )
 
 // Cause is how the provider ("there") and the LOG ("here") differ.
@@ -73,6 +76,7 @@ type Counts struct {
 	Payments  int `json:"payments"`
 	Refunds   int `json:"refunds"`
 	Disputes  int `json:"disputes"`
+	Warnings  int `json:"fraudWarnings"`
 	Pages     int `json:"pages"` // checkouts and setups that are open here
 }
 
@@ -96,6 +100,12 @@ type Paid struct {
 	Payments []string `json:"payments"` // the provider's ids
 }
 
+// Payment is one of the provider's payments as it was listed, or as it was when it was looked at again.
+type Payment struct {
+	events.Payment
+	Refunded int64 // minor units: the sum of its listed refunds that did not fail and were not canceled
+}
+
 // Report is what [Run] found.
 type Report struct {
 	OK          bool         `json:"ok"` // nothing differs any more, and the whole log was read
@@ -109,5 +119,8 @@ type Report struct {
 	// Sums are compared only where everything was: since the zero time.
 	Sums []Sum `json:"sums,omitempty"`
 	// PaidTwice lists the charges with more than one payment that has money; a difference only if one is not in the LOG.
+	// Whoever runs the comparison fills it in, by the rule that the checker of the log has for it.
 	PaidTwice []Paid `json:"paidTwice,omitempty"`
+
+	Payments []Payment `json:"-"` // all that were listed, by id: what the log's money is held against
 }

@@ -18,7 +18,7 @@ func (w *World) judge() {
 	w.judgeQuiet()
 	entries := w.decoded()
 	report := verify.Entries(prefix, entries)
-	report.Ledger(verify.LedgerOptions{ProviderID: providerID, Env: env, Quiet: true}, w.stripe.ledger())
+	report.Ledger(verify.LedgerOptions{ProviderID: providerID, Env: env}, w.stripe.ledger())
 	for _, p := range report.Problems {
 		w.problem("%s %s %s at %d: %s", "verify:", p.Entity, p.ID, p.Sequence, p.Problem)
 	}
@@ -248,7 +248,7 @@ func (s *Stripe) ledger() (list []verify.Payment) {
 			ID: p.now.ID, ChargeID: p.now.ChargeID, Amount: p.now.Amount, Refunded: p.now.AmountRefunded, Currency: p.now.Currency,
 			Paid: p.captures > 0, Captures: p.captures, Customer: p.now.ProviderCustomerID, Env: p.now.Owner.Env,
 			Payable: s.payable(p),
-			Charge:  p.now.Owner.Charge, Checkout: p.now.Owner.Checkout, Created: p.now.CreatedAt,
+			Charge:  p.now.Owner.Charge, Checkout: p.now.Owner.Checkout,
 		})
 	}
 	return list

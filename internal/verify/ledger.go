@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
+	"strings"
 
 	"github.com/paykit-go/paykit/internal/events"
 )
@@ -18,14 +18,13 @@ type Payment struct {
 	Amount   int64  // minor units: what was taken if it is paid, else what is asked for
 	Refunded int64  // minor units: the sum of its refunds that did not fail and were not canceled
 	Currency string
-	Paid     bool      // money was taken
-	Captures int       // how often money was taken; 0 where the provider does not count
-	Payable  bool      // not paid, and still could be, without the buyer's doing anything more than pay
-	Customer string    // the provider's, "" if there is none
-	Env      string    // paykit_env; the other two count only if it is ours
-	Charge   string    // paykit_charge
-	Checkout string    // paykit_checkout
-	Created  time.Time // zero = long ago
+	Paid     bool   // money was taken
+	Captures int    // how often money was taken; 0 where the provider does not count
+	Payable  bool   // not paid, and still could be, without the buyer's doing anything more than pay
+	Customer string // the provider's, "" if there is none
+	Env      string // paykit_env; the other two count only if it is ours
+	Charge   string // paykit_charge
+	Checkout string // paykit_checkout
 }
 
 // name is how a payment is called in a problem.
@@ -35,10 +34,12 @@ func (p Payment) name() string { return cmp.Or(p.ID, p.ChargeID) }
 type LedgerOptions struct {
 	ProviderID string
 	Env        string // whose objects are ours
-	// Settled is until when payments must show in the log: younger ones may be under way. The zero time = all of them.
-	Settled time.Time
-	// Quiet says that nothing is under way: no payment of an ended charge may be payable any more.
-	Quiet bool
+	// PaymentsOnly says that charges without a payment, made by other software, are not among the payments: those of the log
+	// are left out.
+	PaymentsOnly bool
+	// Returned says how a charge that was paid twice is judged. False: PayKit never makes a second payment that takes money,
+	// given back or not. True: whoever paid, a person must see it until all but one were given back ([PaidTwice]).
+	Returned bool
 }
 
 // books are what the log says of money.
@@ -100,15 +101,35 @@ func (b *books) account(a *events.ProviderAccount) {
 //	I4  each charge that succeeded has a payment that took that amount in that currency
 //	I6  what was taken and given back, by customer and currency, is the same on both sides
 //
-// The payments must be complete from the log's first event on, and read after the log was. It needs [Options].Books.
+// and that no payment of PayKit's can be paid any more after its charge has ended. The payments must be complete from the log's first event on, and read after the log was. It needs [Options].Books.
+//
+// It judges a moment at which nothing is under way. On a system that runs there is none: a payment was taken, a refund
+// failed, and the log hears of it a second later; nothing that the provider shows tells how long ago it happened. There
+// take [Report.Compare] of two moments, and keep what [Lasting] keeps.
 func (r *Report) Ledger(o LedgerOptions, payments []Payment) {
+	for _, p := range r.Compare(o, payments) {
+		r.Add(p)
+	}
+}
+
+// Lasting keeps the problems of a second look that the first one had found too.
+func Lasting(first, second []Problem) []Problem {
+	type key struct{ entity, id, problem string }
+	found := map[key]bool{}
+	for _, p := range first {
+		found[key{p.Entity, p.ID, p.Problem}] = true
+	}
+	return slices.DeleteFunc(slices.Clone(second), func(p Problem) bool { return !found[key{p.Entity, p.ID, p.Problem}] })
+}
+
+// Compare is [Report.Ledger], which leaves the report as it is.
+func (r *Report) Compare(o LedgerOptions, payments []Payment) []Problem {
 	if r.books == nil {
-		r.Add(Problem{Sequence: r.LastSequence, Entity: "ledger", Problem: "the log's money was not kept: nothing was compared"})
-		return
+		return []Problem{{Sequence: r.LastSequence, Entity: "ledger", Problem: "the log's money was not kept: nothing was compared"}}
 	}
 	l := &ledger{LedgerOptions: o, report: r, byPayment: map[string]*book{}, seen: map[string]Payment{}, paid: map[string][]Payment{}}
 	for _, id := range slices.Sorted(maps.Keys(r.books.charges)) {
-		if c := r.books.charges[id]; c.provider == o.ProviderID {
+		if c := r.books.charges[id]; c.provider == o.ProviderID && (c.payment != "" || !o.PaymentsOnly) {
 			l.charges = append(l.charges, c)
 			l.byPayment[cmp.Or(c.payment, c.charge)] = c
 		}
@@ -120,12 +141,17 @@ func (r *Report) Ledger(o LedgerOptions, payments []Payment) {
 		l.charge(c)
 	}
 	l.sums(payments)
+	if o.Returned {
+		l.twice(payments)
+	}
+	return l.problems
 }
 
 // ledger is one comparison.
 type ledger struct {
 	LedgerOptions
 	report    *Report
+	problems  []Problem
 	charges   []*book
 	byPayment map[string]*book     // by the provider's payment, or charge
 	seen      map[string]Payment   // by the same
@@ -137,11 +163,8 @@ func (l *ledger) problem(c *book, format string, args ...any) {
 	if c != nil {
 		p.Sequence, p.Entity, p.ID = c.sequence, string(events.EntityCharge), c.id
 	}
-	l.report.Add(p)
+	l.problems = append(l.problems, p)
 }
-
-// settled tells whether what happened to a payment must show in the log.
-func (l *ledger) settled(p Payment) bool { return l.Settled.IsZero() || p.Created.Before(l.Settled) }
 
 // payment holds one payment against the log.
 func (l *ledger) payment(p Payment) {
@@ -152,12 +175,12 @@ func (l *ledger) payment(p Payment) {
 	}
 	ours := p.Env != "" && p.Env == l.Env
 	if !p.Paid {
-		if l.Quiet && p.Payable && ours && p.Checkout == "" {
+		if p.Payable && ours && p.Checkout == "" {
 			l.payable(p)
 		}
 		return
 	}
-	if ours && p.Checkout == "" && p.Charge != "" {
+	if ours && p.Checkout == "" && p.Charge != "" && !l.Returned {
 		l.paid[p.Charge] = append(l.paid[p.Charge], p)
 		if twice := l.paid[p.Charge]; len(twice) == 2 {
 			l.problem(l.report.books.charges[p.Charge], "charged twice: payments %s and %s", twice[0].name(), twice[1].name())
@@ -165,8 +188,8 @@ func (l *ledger) payment(p Payment) {
 	}
 	_, mine := l.report.books.accounts[l.ProviderID+" "+p.Customer]
 	switch {
-	case !l.settled(p), p.Env != "" && p.Env != l.Env, !ours && !mine:
-		// under way, another environment's, nobody's
+	case p.Env != "" && p.Env != l.Env, !ours && !mine:
+		// another environment's, nobody's
 	case c == nil:
 		l.problem(nil, "payment %s took %d %s and is no charge in the log", p.name(), p.Amount, p.Currency)
 	case c.status != events.ChargeStatusSucceeded:
@@ -179,6 +202,9 @@ func (l *ledger) payable(p Payment) {
 	c := l.report.books.charges[p.Charge]
 	if c != nil && c.again {
 		return
+	}
+	if _, linked := l.report.books.accounts[l.ProviderID+" "+p.Customer]; p.Customer != "" && !linked {
+		return // its customer is gone, so nobody pays it
 	}
 	if c == nil || c.status == events.ChargeStatusFailed || c.status == events.ChargeStatusCanceled ||
 		c.status == events.ChargeStatusSucceeded && c.payment != p.ID {
@@ -199,7 +225,7 @@ func (l *ledger) charge(c *book) {
 		l.problem(c, "succeeded by payment %s, which took no money", p.name())
 	case p.Amount != c.amount || p.Currency != c.currency:
 		l.problem(c, "%d %s, and payment %s took %d %s", c.amount, c.currency, p.name(), p.Amount, p.Currency)
-	case p.Refunded != c.refunded && l.settled(p):
+	case p.Refunded != c.refunded:
 		l.problem(c, "%d was given back, and the provider says %d", c.refunded, p.Refunded)
 	case c.ours && p.Env == l.Env && p.Charge != c.id:
 		l.problem(c, "payment %s was made for charge %s", p.name(), p.Charge)
@@ -208,6 +234,35 @@ func (l *ledger) charge(c *book) {
 
 // purse is one customer's money in one currency.
 type purse struct{ customer, currency string }
+
+// twice reports the charges that were paid more than once.
+func (l *ledger) twice(payments []Payment) {
+	found := PaidTwice(l.Env, payments)
+	for _, id := range slices.Sorted(maps.Keys(found)) {
+		l.problem(cmp.Or(l.report.books.charges[id], &book{id: id, sequence: l.report.LastSequence}),
+			"charged twice: payments %s have money; give back all but one", strings.Join(found[id], ", "))
+	}
+}
+
+// PaidTwice finds the charges, those of checkouts included, for which more than one payment of ours has money that was not
+// given back, and gives these payments' names in order, by charge.
+func PaidTwice(env string, payments []Payment) map[string][]string {
+	found := map[string][]string{}
+	for _, p := range payments {
+		id := p.Charge
+		if id == "" && p.Checkout != "" {
+			id = events.CheckoutChargeID(p.Checkout)
+		}
+		if p.Env != "" && p.Env == env && id != "" && p.Paid && p.Refunded < p.Amount {
+			found[id] = append(found[id], p.name())
+		}
+	}
+	maps.DeleteFunc(found, func(_ string, list []string) bool { return len(list) < 2 })
+	for _, list := range found {
+		slices.Sort(list)
+	}
+	return found
+}
 
 // sums adds up both sides by customer and currency. It says nothing that the single differences don't, unless the rules
 // above have a hole: it looks at neither ids nor states one by one.
@@ -231,7 +286,7 @@ func (l *ledger) sums(payments []Payment) {
 		if c := l.byPayment[p.name()]; c != nil {
 			owner = c.customer
 		}
-		if owner != "" && l.settled(p) && (p.Env == "" || p.Env == l.Env) || l.byPayment[p.name()] != nil {
+		if owner != "" && (p.Env == "" || p.Env == l.Env) || l.byPayment[p.name()] != nil {
 			add(provider, purse{owner, p.Currency}, p.Amount, p.Refunded)
 		}
 	}

@@ -159,3 +159,10 @@ func (c *Client) ListRefunds(ctx context.Context, since time.Time, yield func(ev
 func (c *Client) ListDisputes(ctx context.Context, since time.Time, yield func(events.DisputeReport) error) error {
 	return list(ctx, c, "disputes.list", "/v1/disputes", since, func(d dispute) error { return yield(d.report()) })
 }
+
+// ListFraudWarnings lists early fraud warnings, those of which nothing is left to be done included.
+func (c *Client) ListFraudWarnings(ctx context.Context, since time.Time, yield func(events.FraudWarningReport) error) error {
+	return list(ctx, c, "early_fraud_warnings.list", "/v1/radar/early_fraud_warnings", since, func(f fraudWarning) error {
+		return yield(f.report())
+	})
+}
