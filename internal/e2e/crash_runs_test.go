@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/paykit-go/paykit"
@@ -48,6 +49,7 @@ func damageViews(l *load, _ int) {
 
 // sendUnreadable delivers what is signed and can't be understood.
 func sendUnreadable(l *load) {
+	l.plant(func(d letter) bool { return d.Stage == "normalizer" && strings.HasPrefix(d.ID, "evt_"+l.name+"_") })
 	for n := range 5 {
 		body := fmt.Sprintf(`{"id":"evt_%s_%d","object":"event","type":"charge.succeeded","data":"x"}`, l.name, n)
 		_, err := again(l.s.t.Context(), "deliver", func() (*int, error) {
@@ -113,6 +115,9 @@ func expireUnmade(l *load, nth int) {
 
 // refuseProfiles has the sandbox refuse what is pushed of customers: that leads to dead letters.
 func refuseProfiles(l *load) {
+	l.plant(func(d letter) bool {
+		return d.Stage == "worker" && strings.HasPrefix(d.Reason, "customers.update: invalid (status 400")
+	})
 	l.s.fault(l.s.t, `{"operation":"customers.update","kind":"status","status":400,"times":6}`)
 }
 

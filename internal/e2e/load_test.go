@@ -10,7 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,6 +37,12 @@ type load struct {
 	mu   sync.Mutex
 	want map[string]paykit.ChargeStatus // guarded by mu: how charges must end, by id
 	n    int                            // guarded by mu: stories begun
+
+	began    time.Time
+	deleted  []string          // guarded by mu: the provider's ids of customers
+	detached []string          // guarded by mu: the provider's ids of methods
+	letters  []letter          // guarded by mu: the dead letters that were stored meanwhile
+	planted  func(letter) bool // guarded by mu: which of them are meant to be; nil = none
 }
 
 func (s *system) newLoad(name string) *load {
@@ -46,7 +52,9 @@ func (s *system) newLoad(name string) *load {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(nc.Close)
-	return &load{s: s, pk: paykit.NewClient(nc), nc: nc, name: name, want: map[string]paykit.ChargeStatus{}}
+	l := &load{s: s, pk: paykit.NewClient(nc), nc: nc, name: name, want: map[string]paykit.ChargeStatus{}, began: time.Now()}
+	l.watchLetters()
+	return l
 }
 
 // run tells stories, so many at once, until done is closed, and ends when those begun have ended.
@@ -121,6 +129,10 @@ func (l *load) story(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
+	owner, there, err := l.atProvider(ctx, plain, asks)
+	if err != nil {
+		return err
+	}
 	for _, step := range []func(context.Context, string, string, string, string) error{
 		l.chargeAndRefund, l.chargeThroughQueue, l.chargeAndCancel, l.payPage, l.closePage, l.tidyMethods,
 	} {
@@ -139,7 +151,30 @@ func (l *load) story(ctx context.Context, id string) error {
 		return err
 	}
 	_, err = again(ctx, "delete", func() (*paykit.Customer, error) { return l.pk.Customer.Delete(ctx, customer.ID) }, nil)
-	return err
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.deleted = append(l.deleted, owner)
+	l.detached = append(l.detached, there...)
+	return nil
+}
+
+// atProvider gives the provider's ids of methods, and of the customer whose they are.
+func (l *load) atProvider(ctx context.Context, methods ...string) (owner string, there []string, err error) {
+	for _, id := range methods {
+		m, err := again(ctx, "method", func() (*paykit.PaymentMethod, error) { return l.pk.PaymentMethod.Get(ctx, id) }, nil)
+		if err != nil {
+			return "", nil, err
+		}
+		o := l.s.object("payment_methods/" + m.ProviderMethodID) //nolint:contextcheck // the test's own
+		if o.Customer == "" {
+			return "", nil, fmt.Errorf("method %s is nobody's: %s", id, o.answer) //nolint:err113 // a test's
+		}
+		owner, there = o.Customer, append(there, m.ProviderMethodID)
+	}
+	return owner, there, nil
 }
 
 // saveCard saves a card on the provider's page and gives the method's id.
@@ -268,7 +303,9 @@ func (l *load) closePage(ctx context.Context, id, customerID, _, _ string) error
 	return err
 }
 
-func (l *load) tidyMethods(ctx context.Context, _, customerID, plain, asks string) error {
+// tidyMethods makes a method the default and detaches the other. Half of the stories wait until that is done, which shows
+// that the method leaves the provider while its customer lives; the other half have it race with the customer's deletion.
+func (l *load) tidyMethods(ctx context.Context, id, customerID, plain, asks string) error {
 	_, err := again(ctx, "set default", func() (*paykit.PaymentMethod, error) {
 		return l.pk.PaymentMethod.SetDefault(ctx, paykit.PaymentMethodRef{CustomerID: customerID, PaymentMethodID: plain}, paykit.WithWait(2*time.Second))
 	}, nil)
@@ -278,46 +315,56 @@ func (l *load) tidyMethods(ctx context.Context, _, customerID, plain, asks strin
 	_, err = again(ctx, "detach", func() (*paykit.PaymentMethod, error) {
 		return l.pk.PaymentMethod.Detach(ctx, paykit.PaymentMethodRef{CustomerID: customerID, PaymentMethodID: asks}, paykit.WithWait(2*time.Second))
 	}, nil)
-	return err
+	if err != nil || id[len(id)-1]%2 == 0 {
+		return err
+	}
+	m, err := again(ctx, "the method is detached", func() (*paykit.PaymentMethod, error) { return l.pk.PaymentMethod.Get(ctx, asks) },
+		func(m *paykit.PaymentMethod) bool { return m.DetachedAt != nil })
+	if err != nil {
+		return err
+	}
+	if o := l.s.object("payment_methods/" + m.ProviderMethodID); o.ID == "" || o.Customer != "" { //nolint:contextcheck // the test's own
+		return fmt.Errorf("method %s is detached here and attached there: %s", asks, o.answer) //nolint:err113 // a test's
+	}
+	return nil
 }
 
-// settle waits until nothing is open any more, and holds charges, ledger, log and views against each other.
+// settle waits until nothing is open any more, and holds log, views and the provider's books against each other and
+// against what the stories asked for.
 func (l *load) settle(ctx context.Context) {
 	l.s.t.Helper()
-	l.mu.Lock()
-	want := maps.Clone(l.want)
-	l.mu.Unlock()
-	ended := map[string]*paykit.Charge{}
-	for id := range want {
-		c, err := l.ended(ctx, id)
-		if err != nil {
+	l.s.noFaults() //nolint:contextcheck // the test's own
+	b := l.closeBooks()
+	for id := range b.want {
+		if _, err := l.ended(ctx, id); err != nil {
 			l.s.t.Errorf("charge %s: %v", id, err)
-			continue
 		}
-		ended[id] = c
 	}
-	for _, consumer := range []string{"PAYKIT_LOG.requests", "PAYKIT_INBOX.normalizer", "PAYKIT_COMMANDS.commands"} {
+	for _, consumer := range []string{
+		"PAYKIT_LOG.requests", "PAYKIT_INBOX.normalizer", "PAYKIT_COMMANDS.commands", "PAYKIT_DEAD.worker_decisions", "PAYKIT_DEAD.ingest_decisions",
+	} {
 		if err := l.idle(ctx, consumer); err != nil {
 			l.s.t.Errorf("%s: %v", consumer, err)
 		}
 	}
-	captures, refunded := map[string]int{}, map[string]int64{}
-	for _, p := range l.s.ledger() { //nolint:contextcheck // the test's own
-		captures[p.Metadata["paykit_charge"]] += p.Captures
-		refunded[p.Metadata["paykit_charge"]] += p.AmountRefunded
+	if err := l.nothingOpen(ctx); err != nil {
+		l.s.t.Error(err)
 	}
-	for id, c := range ended {
-		taken := 0
-		if want[id] == paykit.ChargeSucceeded {
-			taken = 1
-		}
-		if c.Status != want[id] || captures[id] != taken || refunded[id] != c.AmountRefunded {
-			l.s.t.Errorf("charge %s is %s, want %s; money was taken %d times; refunded %d here and %d there",
-				id, c.Status, want[id], captures[id], c.AmountRefunded, refunded[id])
-		}
-		delete(captures, id)
+	if err := l.delivered(ctx, "PAYKIT_LOG.settling"); err != nil {
+		l.s.t.Error(err)
 	}
+	l.holdMoney(ctx, b)
+	l.holdLetters(b) //nolint:contextcheck // the test's own
+	l.holdGone(b)    //nolint:contextcheck // the test's own
 	l.s.verify()
+	l.s.reconcile(l.began.Add(-time.Minute)) // a minute for clocks that count in seconds, and for what was made before the load
+}
+
+// delivered waits until a durable consumer has delivered all there is; what is put off may be in hand.
+func (l *load) delivered(ctx context.Context, consumer string) error {
+	_, err := again(ctx, consumer+" is delivered", func() (*consumerInfo, error) { return l.consumer(ctx, consumer) },
+		func(i *consumerInfo) bool { return i.Pending == 0 })
+	return err
 }
 
 // ended waits until a charge has its end.
@@ -411,6 +458,18 @@ func signed(body, secret string) string {
 	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write([]byte(at + "." + body))
 	return "t=" + at + ",v1=" + hex.EncodeToString(mac.Sum(nil))
+}
+
+// noFaults has the sandbox forget the faults that have not struck: they were this load's.
+func (s *system) noFaults() {
+	s.t.Helper()
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodDelete, s.sandbox+"/_sandbox/faults", http.NoBody)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if status, body := send(req); status != http.StatusOK && status != http.StatusNoContent {
+		s.t.Errorf("faults: %d %s", status, body)
+	}
 }
 
 // fault has the sandbox fail calls.

@@ -87,7 +87,8 @@ func TestNetwork(t *testing.T) {
 	}
 }
 
-// endure tells stories while the connection is bad, and wants all well once it is good again.
+// endure tells stories while the connection is bad, for as long as the case says and until the program has felt it, and
+// wants all well once it is good again.
 func (s *system) endure(link string, proxy *toxiproxy.Proxy, c networkCase) {
 	s.t.Helper()
 	l := s.newLoad(strings.NewReplacer(" ", "_", "/", "_").Replace(link + "_" + c.name))
@@ -99,6 +100,7 @@ func (s *system) endure(link string, proxy *toxiproxy.Proxy, c networkCase) {
 		l.run(ctx, 2, good)
 	}()
 	<-time.After(300 * time.Millisecond) // in the middle of it
+	felt, began := s.signOf(link, proxy, c.toxics[0].kind), time.Now()
 	for i, t := range c.toxics {
 		body := fmt.Sprintf(`{"name":"t%d","type":%q,"stream":%q,"toxicity":1,"attributes":%s}`, i, t.kind, t.stream, t.attributes)
 		if _, err := proxy.Toxics.AddToxicJson(strings.NewReader(body)); err != nil {
@@ -106,12 +108,18 @@ func (s *system) endure(link string, proxy *toxiproxy.Proxy, c networkCase) {
 		}
 	}
 	<-time.After(c.lasts)
+	var seen string
+	eventually(s.t, link+", "+c.name+": the program feels it", func() (yes bool) {
+		yes, seen = felt()
+		return yes
+	})
+	lasted := time.Since(began)
 	proxy.Toxics.ResetToxics(ctx)
 	at := time.Now()
 	close(good)
 	<-told
 	l.settle(ctx)
-	s.t.Logf("%s, %s for %s: well again after %s", link, c.name, c.lasts, time.Since(at).Round(100*time.Millisecond))
+	s.t.Logf("%s, %s for %s: %s; well again after %s", link, c.name, lasted.Round(100*time.Millisecond), seen, time.Since(at).Round(100*time.Millisecond))
 }
 
 // through puts a proxy into a connection: of a program to NATS, or of the worker to the sandbox.

@@ -170,11 +170,14 @@ func (p *process) awaitHTTP(url string) {
 	})
 }
 
-func get(t testing.TB, url string) (status int, body string) {
+func get(t testing.TB, url string, header ...string) (status int, body string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
 	}
 	return send(req)
 }

@@ -31,6 +31,8 @@ type system struct {
 	secret  string // of the sandbox's webhook endpoint
 
 	nats, sb, in, wk, pr *process
+
+	books books // what the loads have left behind
 }
 
 // newSystem starts all of it and waits until it is ready.
@@ -59,7 +61,20 @@ func newSystem(t *testing.T) *system {
 	return s
 }
 
+// books is what the stories told so far have left behind, across the loads of a system: a later death must not touch it.
+type books struct {
+	want      map[string]paykit.ChargeStatus // how charges must have ended, by id
+	customers []string                       // the provider's ids of those that were deleted
+	methods   []string                       // the provider's ids of those that were detached, or whose customer was deleted
+	letters   map[string]bool                // the dead letters that were planted, by stage and id
+}
+
 func (s *system) env() []string { return []string{"NATS_URL=" + s.natsURL} }
+
+// stripeEnv is of a tool that asks the provider too. The sandbox has no limit.
+func (s *system) stripeEnv() []string {
+	return append(s.env(), "STRIPE_API_KEY=sk_test_e2e", "STRIPE_API_BASE="+s.sandbox, "PAYKIT_STRIPE_RATE=2000")
+}
 
 func (s *system) startNATS() {
 	s.t.Helper()
@@ -198,11 +213,11 @@ func (s *system) rebuild() digest {
 	return d
 }
 
-// verify runs the checker of the log and the views and wants no problem.
+// verify runs the checker of the log, the views and the provider's money, and wants no problem.
 func (s *system) verify() {
 	s.t.Helper()
-	p := start(s.t, s.env(), "paykit", "verify", "-o", "json")
-	status := p.status(60 * time.Second)
+	p := start(s.t, s.stripeEnv(), "paykit", "verify", "--provider", "-o", "json")
+	status := p.status(2 * time.Minute)
 	var v struct {
 		OK       bool   `json:"ok"`
 		Events   uint64 `json:"events"`
