@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -65,9 +66,7 @@ func (l *load) closeBooks() *books {
 	if b.want == nil {
 		*b = books{want: map[string]paykit.ChargeStatus{}, letters: map[string]bool{}}
 	}
-	for id, status := range l.want {
-		b.want[id] = status
-	}
+	maps.Copy(b.want, l.want)
 	b.customers = append(b.customers, l.deleted...)
 	b.methods = append(b.methods, l.detached...)
 	l.deleted, l.detached = nil, nil

@@ -67,10 +67,10 @@ func TestCrashPoints(t *testing.T) {
 	began := time.Now()
 	t.Run("systems", func(t *testing.T) {
 		for i := range crashSystems {
-			serveCrashes(ctx, t, fmt.Sprint("system ", i+1), jobs, report)
+			serveCrashes(t, fmt.Sprint("system ", i+1), jobs, ctx.Done(), report)
 		}
 		for i := range backfillSystems {
-			serveCrashes(ctx, t, fmt.Sprint("backfill ", i+1), slow, report)
+			serveCrashes(t, fmt.Sprint("backfill ", i+1), slow, ctx.Done(), report)
 		}
 	})
 	sum := 0
@@ -125,16 +125,18 @@ func crashJobs(t *testing.T) (jobs, slow chan crashJob) {
 	return jobs, slow
 }
 
-// serveCrashes runs a system that serves jobs until none are left. After a failure it takes no more: what it would find
-// could be the failure's.
-func serveCrashes(ctx context.Context, t *testing.T, name string, jobs <-chan crashJob, report *crashReport) {
+// serveCrashes runs a system that serves jobs until none are left, or the time is over. After a failure it takes no more:
+// what it would find could be the failure's.
+func serveCrashes(t *testing.T, name string, jobs <-chan crashJob, over <-chan struct{}, report *crashReport) {
 	t.Helper()
 	t.Run(name, func(t *testing.T) {
 		t.Parallel()
 		var s *system
 		for j := range jobs {
-			if ctx.Err() != nil {
+			select {
+			case <-over:
 				return
+			default:
 			}
 			if s == nil {
 				s = newSystem(t)

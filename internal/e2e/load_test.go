@@ -354,8 +354,8 @@ func (l *load) settle(ctx context.Context) {
 		l.s.t.Error(err)
 	}
 	l.holdMoney(ctx, b)
-	l.holdLetters(b) //nolint:contextcheck // the test's own
-	l.holdGone(b)    //nolint:contextcheck // the test's own
+	l.holdLetters(b)
+	l.holdGone(b) //nolint:contextcheck // the test's own
 	l.s.verify()
 	l.s.reconcile(l.began.Add(-time.Minute)) // a minute for clocks that count in seconds, and for what was made before the load
 }

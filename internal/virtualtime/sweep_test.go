@@ -17,7 +17,9 @@ func TestInboxIsSwept(t *testing.T) { //nolint:paralleltest // see eventlogtest.
 		stored := func() (ids []string) {
 			w.t.Helper()
 			err := w.log.WalkDeliveries(w.t.Context(), stripeID, "", func(d eventlog.StoredDelivery) (bool, error) {
-				var e struct{ ID string }
+				var e struct {
+					ID string `json:"id"`
+				}
 				err := json.Unmarshal(d.Body, &e)
 				ids = append(ids, e.ID)
 				return false, err
