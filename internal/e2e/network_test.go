@@ -36,8 +36,8 @@ func slow() []toxic {
 
 // networkCases are the ways in which the connection of a program to a server goes bad under load.
 func networkCases() map[string][]networkCase {
-	lostAnswers := []toxic{{"timeout", down, `{"timeout":1500}`}} // nothing comes back, then the connection ends
-	lostWords := []toxic{{"timeout", up, `{"timeout":1500}`}}     // nothing arrives, then the connection ends
+	lostAnswers := []toxic{{"timeout", down, `{"timeout":300}`}} // nothing comes back; after 0.3 s of silence the connection ends
+	lostWords := []toxic{{"timeout", up, `{"timeout":300}`}}     // nothing arrives; after 0.3 s of silence the connection ends
 	silent := []toxic{{"timeout", down, `{"timeout":0}`}, {"timeout", up, `{"timeout":0}`}}
 	reset := []toxic{{"reset_peer", down, `{"timeout":200}`}}
 	return map[string][]networkCase{

@@ -116,4 +116,10 @@ func TestManyAtOnce(t *testing.T) {
 	s.verify()
 	projectors[0].kill()
 	s.verify()
+	// What is settled is put off for a minute or two, and then let go: nobody asks about it for ever.
+	rest, stop := context.WithTimeout(t.Context(), 6*time.Minute)
+	defer stop()
+	if err := l.idle(rest, "PAYKIT_LOG.settling"); err != nil {
+		t.Errorf("something is asked about again and again: %v", err)
+	}
 }
