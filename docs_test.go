@@ -226,7 +226,11 @@ func settings(t *testing.T) (envs, flags []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, file := range append(files, "internal/daemon/config.go") {
+	shared, err := filepath.Glob("internal/daemon/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range append(files, shared...) {
 		if strings.HasSuffix(file, "_test.go") {
 			continue
 		}

@@ -62,7 +62,7 @@ func publishing() []permission {
 		{"paykit.cmd.charge.create", "ingest " + clients},
 		{"paykit.api.charge.create", clients},
 		{"paykit.api.charge.resolve", "operator"},
-		{"paykit.cmd.charge.resolve", "operator"},
+		{"paykit.cmd.charge.resolve", "ingest operator"}, // whose queue takes it from nobody
 		{"paykit.query.charge.get", clients},
 		{"paykit.other", ""},
 		{"$SRV.PING", clients},

@@ -536,9 +536,12 @@ func TestConsumeWithoutItsConsumer(t *testing.T) {
 	began, goOn := make(chan struct{}, 20), make(chan struct{})
 	c := consume(t, l, eventlog.ConsumerNormalizer, eventlog.ConsumeOptions{
 		Lane: func(eventlog.Message) string { return "" },
-		Handle: func(context.Context, eventlog.Message) eventlog.Result {
+		Handle: func(ctx context.Context, _ eventlog.Message) eventlog.Result {
 			began <- struct{}{}
-			<-goOn
+			select {
+			case <-goOn:
+			case <-ctx.Done():
+			}
 			return eventlog.Done()
 		},
 	})
@@ -548,7 +551,7 @@ func TestConsumeWithoutItsConsumer(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitFor(t, "the end of the subscription", func() bool { return l.Conn().NumSubscriptions() <= subscriptions })
-	close(goOn)
+	goOn <- struct{}{} // one of them ends
 	if err := receive(t, c.done, "the end"); !errors.Is(err, eventlog.ErrNotProvisioned) {
 		t.Errorf("its consumer went away: %v", err)
 	}

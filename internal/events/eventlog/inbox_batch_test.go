@@ -162,7 +162,7 @@ func TestABatchWithoutAnswer(t *testing.T) {
 	}
 	c.proxy.mute.Store(false)
 	c.proxy.cut()
-	c.SetPatience(soon)
+	c.SetPatience(2 * time.Second)
 	clear(c.failed)
 	waitFor(t, "the deliveries that come again", func() bool {
 		clear(c.failed)
