@@ -321,10 +321,10 @@ func TestRetryCanceledWhileItIsLookedAt(t *testing.T) {
 			p.declineNext(1, "insufficient_funds")
 			id := p.retryCharge(step).Event.Subject
 			w.runUntil("retry_requested")
+			var once sync.Once // settling looks at the same moment: it too gets its answer only after this
 			meddle := func(r *http.Request) {
 				if r.Method == http.MethodGet {
-					w.meddle.Store(nil)
-					tt.meddle(p, id)
+					once.Do(func() { tt.meddle(p, id) })
 				}
 			}
 			w.meddle.Store(&meddle)
