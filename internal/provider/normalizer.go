@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -40,6 +42,8 @@ type Normalizer struct {
 	applier  *Applier
 	cfg      NormalizerConfig
 	results  *prometheus.CounterVec
+	modes    *prometheus.CounterVec
+	told     [2]sync.Once // that deliveries of a mode, test or live, were seen
 	backlog  *backlog
 	spread
 
@@ -79,6 +83,10 @@ func NewNormalizer(log NormalizerLog, webhooks map[string]Webhooks, cfg Normaliz
 			Name: "paykit_normalizer_deliveries_total",
 			Help: "Deliveries taken from INBOX, by what became of them; a parked or failed one is counted each time.",
 		}, []string{"provider", "result"})),
+		modes: registered(cfg.Registerer, prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "paykit_deliveries_livemode_total",
+			Help: "Deliveries of the provider's own account, by whether they are of live mode; one that is tried again counts again.",
+		}, []string{"provider", "livemode"})),
 	}
 	for id, hooks := range webhooks {
 		n.webhooks[events.Token(id)] = hooks
@@ -186,6 +194,7 @@ func (n *Normalizer) normalize(ctx context.Context, w *work) (err error) {
 	}
 	crashpoint.Hit("normalizer.fetched")
 	w.log = w.log.With().Str("delivery_type", w.delivery.Type).Logger()
+	n.noteMode(w)
 	if n.otherMode(w.delivery) {
 		w.outcome = outcomeOtherMode
 		return nil
@@ -213,6 +222,22 @@ const outcomeOtherMode Outcome = "other_mode"
 
 func (n *Normalizer) otherMode(d Delivery) bool {
 	return d.Account != "" || n.cfg.ExpectLivemode != nil && *n.cfg.ExpectLivemode != d.Livemode
+}
+
+// noteMode makes visible of which mode deliveries are, once for each: without an expected mode both lead to events, and two
+// in one installation mean that an endpoint of the other mode has this address and a secret of ours.
+func (n *Normalizer) noteMode(w *work) {
+	if w.delivery.Account != "" {
+		return
+	}
+	mode := 0
+	if w.delivery.Livemode {
+		mode = 1
+	}
+	n.modes.WithLabelValues(w.providerID, strconv.FormatBool(w.delivery.Livemode)).Inc()
+	n.told[mode].Do(func() {
+		w.log.Info().Bool("livemode", w.delivery.Livemode).Bool("ignored", n.otherMode(w.delivery)).Msg("first delivery of a mode")
+	})
 }
 
 // take notes what an observation led to.

@@ -476,4 +476,13 @@ func TestOtherMode(t *testing.T) {
 	if got := in.deliver(strings.Replace(b.paid(), `"livemode":false`, `"livemode":true`, 1)); got[0] != "changed" {
 		t.Errorf("result %v", got)
 	}
+	in.deliver(b.paid())
+	for mode, want := range map[string]int{"true": 1, "false": 2} {
+		if n := in.counted("paykit_deliveries_livemode_total", map[string]string{"livemode": mode}); int(n) != want {
+			t.Errorf("livemode %s was counted %v times, want %d", mode, n, want)
+		}
+	}
+	if n := strings.Count(in.logs.String(), "first delivery of a mode"); n != 2 {
+		t.Errorf("%d first deliveries were logged, want one of each mode", n)
+	}
 }
