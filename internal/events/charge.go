@@ -83,10 +83,11 @@ type Charge struct { //nolint:recvcheck // deciding works on copies, asking on t
 	Disputes               []Dispute         `json:"disputes"`
 	FraudWarnings          []FraudWarning    `json:"fraudWarnings,omitempty"`
 	CommandDigest          string            `json:"commandDigest,omitempty"`
-	Review                 *Review           `json:"review,omitempty"`          // a person must look
-	SecondPaymentOf        string            `json:"secondPaymentOf,omitempty"` // our id of the charge that was paid first, for the same thing
-	Resolution             *Resolution       `json:"resolution,omitempty"`      // what an operator decided
-	Retry                  *Retry            `json:"retry,omitempty"`           // the retry ladder, if the command asked for one
+	Review                 *Review           `json:"review,omitempty"`              // a person must look
+	SupersededPaymentID    string            `json:"supersededPaymentId,omitempty"` // the charge's payment before another one paid it: to be canceled
+	SecondPaymentOf        string            `json:"secondPaymentOf,omitempty"`     // our id of the charge that was paid first, for the same thing
+	Resolution             *Resolution       `json:"resolution,omitempty"`          // what an operator decided
+	Retry                  *Retry            `json:"retry,omitempty"`               // the retry ladder, if the command asked for one
 }
 
 // Action is where the buyer authenticates, and until when.
@@ -266,6 +267,7 @@ func observePayment(last *Event, in PaymentObserved, c Cause) (*Event, error) {
 		if s.Status == ChargeStatusSucceeded {
 			return nil, ErrOtherPayment
 		}
+		s.supersede(p.ID)
 		s.ProviderChargeID = "" // the other payment's
 	}
 	switch p.Status {
@@ -308,6 +310,15 @@ func (s *Charge) isOwnPayment(p Payment) bool {
 		return p.ChargeID != "" && p.ChargeID == s.ProviderChargeID
 	}
 	return p.ID == s.ProviderPaymentID
+}
+
+// supersede keeps the id of a payment that PayKit made, and that another one paid for: it can still be paid, so the worker
+// cancels it. A crash right after leaves that in the snapshot: whoever settles the charge, or carries its end out, reads it
+// there. A payment made on a page is its page's to end.
+func (s *Charge) supersede(by string) {
+	if by != "" && s.ProviderPaymentID != "" && s.ProviderPaymentID != by && s.CheckoutID == "" && !s.ReportedByProvider {
+		s.SupersededPaymentID = s.ProviderPaymentID
+	}
 }
 
 // take copies the provider's ids; what it leaves out stays.

@@ -53,6 +53,7 @@ func resolveCharge(last *Event, in ResolveCharge, c Cause) (*Event, error) {
 	switch in.Outcome {
 	case ChargeStatusSucceeded:
 		if in.ProviderPaymentID != "" && in.ProviderPaymentID != s.ProviderPaymentID {
+			s.supersede(in.ProviderPaymentID)
 			s.ProviderPaymentID, s.ProviderChargeID = in.ProviderPaymentID, "" // the other payment's is not known
 		}
 		return s.end(last, ChargeStatusSucceeded, ChargeSucceeded, c), nil

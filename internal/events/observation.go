@@ -129,6 +129,7 @@ type Method struct {
 	ExpiryYear         int // four digits
 	Fingerprint        string
 	CreatedAt          time.Time
+	ReportedAt         time.Time // when the provider said so, by its clock in whole seconds; zero = not known, counts as the newest
 }
 
 // RefundReport is one refund as its provider shows it.

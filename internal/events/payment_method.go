@@ -22,6 +22,7 @@ type PaymentMethod struct {
 	DefaultAt          *time.Time `json:"defaultAt,omitempty"`
 	DetachRequestedAt  *time.Time `json:"detachRequestedAt,omitempty"`
 	DetachedAt         *time.Time `json:"detachedAt,omitempty"`
+	ReportedAt         time.Time  `json:"reportedAt,omitzero"` // when the provider reported the card as it is here
 }
 
 // Live tells whether the method is listed: attached and not detached.
@@ -174,7 +175,9 @@ func DecidePaymentMethod(last *Event, in PaymentMethodInput, c Cause) (*Event, e
 }
 
 // observeMethod takes in a report. A method may begin with its end: "detached" can be delivered first, and then a late
-// "attached" must not bring it to life.
+// "attached" must not bring it to life. Of two reports about the card the one that the provider made later counts, whichever
+// comes first; within the same second, which is all that the provider tells, the one that comes last. A report that changes
+// nothing leaves no event, so its time is not remembered either.
 func observeMethod(last *Event, in MethodObserved, c Cause) *Event {
 	m := in.Method
 	now := c.at(last)
@@ -193,7 +196,8 @@ func observeMethod(last *Event, in MethodObserved, c Cause) *Event {
 			return nil
 		}
 	}
-	if m.Type != "" { // a report that leaves the card out changes nothing of it
+	older := !m.ReportedAt.IsZero() && m.ReportedAt.Before(s.ReportedAt)
+	if m.Type != "" && !older { // a report that leaves the card out changes nothing of it
 		if m.Fingerprint != s.Fingerprint && in.DuplicateOf != s.ID {
 			s.DuplicateOf = in.DuplicateOf
 		}
@@ -201,6 +205,9 @@ func observeMethod(last *Event, in MethodObserved, c Cause) *Event {
 		s.ExpiryMonth, s.ExpiryYear = m.ExpiryMonth, m.ExpiryYear
 	}
 	changed := s != before
+	if m.Type != "" && m.ReportedAt.After(s.ReportedAt) {
+		s.ReportedAt = Millis(m.ReportedAt)
+	}
 	s.UpdatedAt = now
 	switch {
 	case !m.Attached:

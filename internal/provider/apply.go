@@ -174,17 +174,23 @@ func (a *Applier) link(ctx context.Context, providerID, objectID string, want ev
 // putLink writes the way back from a provider's object. A link that names another entity stays: whoever reads a link
 // checks that the entity it leads to knows the object.
 func (a *Applier) putLink(ctx context.Context, providerID, objectID string, k eventlog.Link) error {
+	_, err := a.linkOrOther(ctx, providerID, objectID, k)
+	return err
+}
+
+// linkOrOther is putLink that gives the link that stays, nil if it is the one that was to be written.
+func (a *Applier) linkOrOther(ctx context.Context, providerID, objectID string, k eventlog.Link) (*eventlog.Link, error) {
 	err := a.log.PutLink(ctx, providerID, objectID, k)
 	if taken, ok := errors.AsType[*eventlog.LinkTakenError](err); ok {
 		a.cfg.Logger.Warn().Str("provider", providerID).Str("object", objectID).Str("entity_id", k.ID).
 			Str("linked_to", taken.Existing.ID).Msg("link kept")
-		return nil
+		return &taken.Existing, nil
 	}
 	if err != nil {
-		return fmt.Errorf("link %s: %w", objectID, err)
+		return nil, fmt.Errorf("link %s: %w", objectID, err)
 	}
 	crashpoint.Hit("normalizer.linked")
-	return nil
+	return nil, nil
 }
 
 // decision is an entity's decide function with everything but the last event filled in.

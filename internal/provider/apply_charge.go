@@ -14,6 +14,7 @@ type target struct {
 	entry    eventlog.Entry // zero if the charge has no event yet
 	customer events.CustomerRef
 	checkout *events.Event // the last event of the checkout that the payment was made on, if any
+	unknown  bool          // nothing was known of the payment but its customer
 }
 
 func (t target) customerID() string {
@@ -71,11 +72,31 @@ func (a *Applier) observePayment(ctx context.Context, at sighting, t target, p e
 			objectID = p.ChargeID
 		}
 		k := eventlog.Link{Entity: events.EntityCharge, ID: t.id, CustomerID: t.customerID()}
-		if err := a.putLink(ctx, at.providerID, objectID, k); err != nil {
+		other, err := a.linkOrOther(ctx, at.providerID, objectID, k)
+		if err != nil {
+			return Applied{}, err
+		}
+		if err := a.linkedMeanwhile(ctx, at, t, other); err != nil {
 			return Applied{}, err
 		}
 	}
 	return a.update(ctx, events.EntityCharge, t.id, decide)
+}
+
+// errLinkedMeanwhile says that a payment of which nothing was known has become another charge's.
+var errLinkedMeanwhile = errors.New("the payment was linked to another charge a moment ago")
+
+// linkedMeanwhile refuses to begin a charge with a payment that an operator has just named as another charge's: it would be
+// two charges. Applied again, the report follows the link to that charge. Nothing was written, so a crash leaves nothing.
+func (a *Applier) linkedMeanwhile(ctx context.Context, at sighting, t target, other *eventlog.Link) error {
+	if !t.unknown || other == nil || other.Entity != events.EntityCharge || other.ID == t.id || other.CustomerID != t.customerID() {
+		return nil
+	}
+	e, err := a.load(ctx, events.EntityCharge, other.ID)
+	if err != nil || e.Event == nil || e.Event.Data.Charge.ProviderID != at.providerID {
+		return err
+	}
+	return errLinkedMeanwhile
 }
 
 // otherPayment makes the success of a further payment a charge of its own: the money was taken, so it must show, and
@@ -144,7 +165,7 @@ func (a *Applier) chargeOfPayment(ctx context.Context, at sighting, p events.Pay
 	if err != nil || standing != accountLinked {
 		return target{}, err
 	}
-	return target{id: reported, customer: customer.Ref()}, nil
+	return target{id: reported, customer: customer.Ref(), unknown: true}, nil
 }
 
 // chargeOfOwner finds the charge that the reserved metadata names: its own id, or the checkout that it comes from.

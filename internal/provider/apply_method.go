@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
@@ -12,6 +13,9 @@ import (
 // method applies a report about a saved method. One that is not known belongs to whom its provider customer is linked.
 func (a *Applier) method(ctx context.Context, at sighting, o MethodSeen) (Applied, error) {
 	m := o.Method
+	if m.ReportedAt.IsZero() { // an answer of our own; in whole seconds, as deliveries are
+		m.ReportedAt = a.cfg.Now().Truncate(time.Second)
+	}
 	id := events.PaymentMethodID(at.providerID, m.ID)
 	known, err := a.load(ctx, events.EntityPaymentMethod, id)
 	if err != nil {

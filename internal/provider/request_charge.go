@@ -438,7 +438,10 @@ func (w *Worker) chargeEnded(ctx context.Context, r request) error {
 		return err
 	}
 	c := e.Event.Data.Charge
-	if c.ReportedByProvider || c.Status == events.ChargeStatusSucceeded || c.Retrying() {
+	if c.Status == events.ChargeStatusSucceeded {
+		return w.cancelSuperseded(ctx, r, c) // another payment paid before this end was carried out
+	}
+	if c.ReportedByProvider || c.Retrying() {
 		return nil
 	}
 	p, err := w.provider(c.ProviderID)

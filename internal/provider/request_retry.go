@@ -257,5 +257,5 @@ func (w *Worker) firstLadderLook(ev *events.Event) (after time.Duration, ok bool
 // under way, whose look is this event's from here on, or where its charge is a second payment again.
 func settlesNothing(ev *events.Event) bool {
 	c := ev.Data.Charge
-	return ev.Type == events.ChargeFailed && !c.Retrying() || ev.Type == events.ChargeRefundFailed && chargeSettled(c)
+	return ev.Type == events.ChargeFailed && !c.Retrying() || ev.Type == events.ChargeRefundFailed && chargeSettled(c) && c.SupersededPaymentID == ""
 }

@@ -108,6 +108,9 @@ func lookFailed(err error, wait, soon time.Duration) error {
 // must be looked at again at the latest, if there is such a time.
 func (w *Worker) settleCharge(ctx context.Context, r request, e eventlog.Entry) (time.Time, error) {
 	c := e.Event.Data.Charge
+	if err := w.cancelSuperseded(ctx, r, c); err != nil {
+		return time.Time{}, err
+	}
 	ladder := c.Retry != nil && c.Status == events.ChargeStatusFailed
 	if chargeSettled(c) && !ladder {
 		return time.Time{}, errSettled

@@ -66,7 +66,9 @@ func (s *step) charge(c *events.Charge) {
 		flag("reportedByProvider", frozen, c.ReportedByProvider), text("paymentMethodId", kept, c.PaymentMethodID),
 		text("providerPaymentId", paid, c.ProviderPaymentID), text("providerChargeId", provider, c.ProviderChargeID),
 		moment("cancelRequestedAt", kept, c.CancelRequestedAt), number("providerAmountRefunded", grows, c.ProviderAmountRefunded),
-		text("resolution", kept, resolutionText(c.Resolution)), text("secondPaymentOf", kept, c.SecondPaymentOf))
+		text("resolution", kept, resolutionText(c.Resolution)), text("secondPaymentOf", kept, c.SecondPaymentOf),
+		text("supersededPaymentId", kept, c.SupersededPaymentID))
+	s.superseded(c)
 	s.is.second = c.SecondPaymentOf != ""
 	s.money(c.Amount, c.Currency)
 	if c.CheckoutID != "" && c.ID != events.CheckoutChargeID(c.CheckoutID) {
@@ -94,6 +96,18 @@ func (s *step) charge(c *events.Charge) {
 	s.words("description", c.Description)
 	s.address("returnURL", c.ReturnURL)
 	s.metadata(c.Metadata)
+}
+
+// superseded checks that a payment is put aside by the success of another one only.
+func (s *step) superseded(c *events.Charge) {
+	s.is.superseded = c.SupersededPaymentID != ""
+	if !s.is.superseded || s.was == nil || s.was.values == nil || s.was.superseded {
+		return
+	}
+	before := maphash.String(seed, "payment "+c.ProviderID+" "+c.SupersededPaymentID)
+	if s.ev.Type != events.ChargeSucceeded || s.was.payment != before || c.SupersededPaymentID == c.ProviderPaymentID {
+		s.problem("payment %s is superseded by %s, by payment %s", c.SupersededPaymentID, s.ev.Type, c.ProviderPaymentID)
+	}
 }
 
 // part is what is remembered of a refund or a dispute.

@@ -58,7 +58,8 @@ func (s *step) paymentMethod(m *events.PaymentMethod) {
 		s.problem("duplicateOf is %q", m.DuplicateOf)
 	}
 	s.facts(m.Base, text("providerMethodId", frozen, m.ProviderMethodID), moment("detachRequestedAt", kept, m.DetachRequestedAt),
-		moment("detachedAt", kept, m.DetachedAt), moment("defaultRequestedAt", grows, m.DefaultRequestedAt), moment("defaultAt", grows, m.DefaultAt))
+		moment("detachedAt", kept, m.DetachedAt), moment("defaultRequestedAt", grows, m.DefaultRequestedAt), moment("defaultAt", grows, m.DefaultAt),
+		number("reportedAt", grows, max(0, m.ReportedAt.UnixMilli())))
 }
 
 // expiring checks that the end of a card is told once of each expiry, and by its own event only.

@@ -221,22 +221,23 @@ func (w *walk) stalled(ctx context.Context) error {
 
 // entity is all that is remembered of an entity: what its next event is held against.
 type entity struct {
-	version  int
-	sequence uint64 // of its last event
-	digest   string // of its last event's bytes
-	at       time.Time
-	status   string
-	ended    bool     // no event may follow
-	values   []uint64 // of the facts that have rules, in their order
-	refunds  []part
-	disputes []part
-	retry    *rungs
-	warnings []part
-	payment  uint64 // the claim on the provider's payment
-	review   uint64 // that stands; 0 = none
-	reason   string // of the review
-	resolved bool   // by an operator
-	second   bool   // known to be a second payment
+	version    int
+	sequence   uint64 // of its last event
+	digest     string // of its last event's bytes
+	at         time.Time
+	status     string
+	ended      bool     // no event may follow
+	values     []uint64 // of the facts that have rules, in their order
+	refunds    []part
+	disputes   []part
+	retry      *rungs
+	warnings   []part
+	payment    uint64 // the claim on the provider's payment
+	review     uint64 // that stands; 0 = none
+	reason     string // of the review
+	resolved   bool   // by an operator
+	superseded bool   // its first payment, by another
+	second     bool   // known to be a second payment
 }
 
 // checker holds one event after the other against what came before.

@@ -244,6 +244,7 @@ func observeSession(typ string, s checkoutSession) []provider.Observation {
 
 func observeMethod(d provider.Delivery, m paymentMethod) []provider.Observation {
 	seen := m.method()
+	seen.ReportedAt = d.CreatedAt
 	if d.Type == typeMethodDetached {
 		seen.Attached, seen.ProviderCustomerID = false, d.CustomerID
 	} else if !seen.Attached {

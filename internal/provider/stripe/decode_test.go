@@ -60,6 +60,7 @@ func seenMethod(change func(*events.Method)) provider.MethodSeen {
 	m := events.Method{
 		ID: "pm_1", ProviderCustomerID: "cus_1", Attached: true, Type: "card", Brand: "visa", Last4: "4242",
 		ExpiryMonth: 12, ExpiryYear: 2034, Fingerprint: "fpr1", CreatedAt: unix(1700000000),
+		ReportedAt: unix(1700000000), // the delivery's
 	}
 	change(&m)
 	return provider.MethodSeen{Method: m}
