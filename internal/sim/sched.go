@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"container/heap"
 	"iter"
 	"time"
 )
@@ -16,20 +15,46 @@ type event struct {
 	do  func()
 }
 
-type events []event //nolint:recvcheck // as container/heap wants it
+// events is a heap of them, typed: every step of a run passes through it.
+type events []event
 
-func (h events) Len() int { return len(h) }
-func (h events) Less(i, j int) bool {
+func (h events) before(i, j int) bool {
 	return h[i].at.Before(h[j].at) || h[i].at.Equal(h[j].at) && h[i].seq < h[j].seq
 }
-func (h events) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h *events) Push(x any)   { *h = append(*h, x.(event)) } //nolint:forcetypeassert // only events are pushed
-func (h *events) Pop() any {
-	old := *h
-	last := old[len(old)-1]
-	old[len(old)-1] = event{}
-	*h = old[:len(old)-1]
-	return last
+
+func (h *events) push(e event) {
+	list := append(*h, e)
+	for i := len(list) - 1; i > 0; {
+		up := (i - 1) / 2
+		if !list.before(i, up) {
+			break
+		}
+		list[i], list[up] = list[up], list[i]
+		i = up
+	}
+	*h = list
+}
+
+func (h *events) pop() event {
+	list := *h
+	first, n := list[0], len(list)-1
+	list[0], list[n] = list[n], event{}
+	list = list[:n]
+	for i := 0; ; {
+		least := i
+		for down := 2*i + 1; down <= 2*i+2 && down < n; down++ {
+			if list.before(down, least) {
+				least = down
+			}
+		}
+		if least == i {
+			break
+		}
+		list[i], list[least] = list[least], list[i]
+		i = least
+	}
+	*h = list
+	return first
 }
 
 // sched is the one thread of a simulation: it takes the next event off the heap and lets it happen.
@@ -45,7 +70,7 @@ type sched struct {
 // after plans something.
 func (s *sched) after(d time.Duration, do func()) {
 	s.seq++
-	heap.Push(&s.heap, event{at: s.now.Add(max(d, 0)), seq: s.seq, do: do})
+	s.heap.push(event{at: s.now.Add(max(d, 0)), seq: s.seq, do: do})
 }
 
 // run lets things happen until done says so or nothing is planned before the end.
@@ -55,7 +80,7 @@ func (s *sched) run(end time.Time, done func() bool) {
 			s.now = end
 			return
 		}
-		e, _ := heap.Pop(&s.heap).(event)
+		e := s.heap.pop()
 		s.now = e.at
 		s.steps++
 		e.do()
