@@ -2,12 +2,10 @@ package sim
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -19,14 +17,14 @@ import (
 
 // The names of the model's installation.
 const (
-	prefix       = "paykit"
-	env          = "sim"
-	providerID   = "stripe"
-	streamLog    = "PAYKIT_LOG"
-	streamInbox  = "PAYKIT_INBOX"
-	streamQueue  = "PAYKIT_COMMANDS"
-	putTries     = 100
-	headerLetter = eventlog.HeaderDeadLetter
+	prefix      = "paykit"
+	env         = "sim"
+	providerID  = "stripe"
+	streamLog   = "PAYKIT_LOG"
+	streamInbox = "PAYKIT_INBOX"
+	streamQueue = "PAYKIT_COMMANDS"
+	putTries    = 100
+	sameMessage = 2 * time.Minute // the window in which the queue knows a message again
 )
 
 // Server is what a NATS server keeps: the streams. What is in it is stored.
@@ -349,6 +347,18 @@ func (l *Log) once(ctx context.Context, do func() error) error {
 	}
 }
 
+// checkFilter refuses what can match nothing.
+func checkFilter(f eventlog.HistoryFilter) error {
+	entity, ok := engine.EntityOf(f.EntityID)
+	switch {
+	case f.Entity != "" && !slices.Contains(engine.Entities(), f.Entity),
+		f.EntityID != "" && (!ok || f.Entity != "" && f.Entity != entity),
+		f.CustomerID != "" && !engine.ValidID(engine.EntityCustomer, f.CustomerID):
+		return eventlog.ErrNotFound
+	}
+	return nil
+}
+
 func matches(e eventlog.Entry, f eventlog.HistoryFilter) bool {
 	ev := e.Event
 	return (f.Entity == "" || ev.Entity() == f.Entity) && (f.EntityID == "" || ev.Subject == f.EntityID) &&
@@ -357,6 +367,9 @@ func matches(e eventlog.Entry, f eventlog.HistoryFilter) bool {
 
 // History reads events that match, oldest first.
 func (l *Log) History(ctx context.Context, f eventlog.HistoryFilter, from uint64, limit int) (list []eventlog.Entry, err error) {
+	if err := checkFilter(f); err != nil {
+		return nil, err
+	}
 	err = l.read(ctx, func() error {
 		for _, e := range l.s.entries[min(max(from, 1)-1, uint64(len(l.s.entries))):] {
 			if len(list) < limit && matches(e, f) {
@@ -370,6 +383,9 @@ func (l *Log) History(ctx context.Context, f eventlog.HistoryFilter, from uint64
 
 // Latest reads the last event of each of a customer's entities of one kind.
 func (l *Log) Latest(ctx context.Context, entity engine.Entity, customerID string) (list []eventlog.Entry, err error) {
+	if err := checkFilter(eventlog.HistoryFilter{Entity: entity, CustomerID: customerID}); err != nil {
+		return nil, err
+	}
 	err = l.read(ctx, func() error {
 		for _, e := range l.s.entries {
 			if !matches(e, eventlog.HistoryFilter{Entity: entity, CustomerID: customerID}) {
@@ -388,9 +404,13 @@ func (l *Log) StoreDelivery(ctx context.Context, d eventlog.Delivery) (isNew boo
 	subject := strings.Join([]string{
 		prefix, "inbox", engine.Token(d.ProviderID), engine.Token(d.EventID), engine.TokenOrNone(d.ProviderCustomerID),
 	}, ".")
+	header := nats.Header{}
+	for k, v := range d.Header {
+		header.Set(k, v)
+	}
 	err = l.write(ctx, func() error {
 		var sequence uint64
-		if sequence, isNew = l.s.inbox.put(subject, message{subject: subject, data: d.Body, at: l.s.now()}); isNew {
+		if sequence, isNew = l.s.inbox.put(subject, message{subject: subject, data: d.Body, header: header, at: l.s.now()}); isNew {
 			l.s.appended(streamInbox, sequence)
 		}
 		return nil
@@ -462,144 +482,10 @@ func (l *Log) Info(ctx context.Context) (info eventlog.LogInfo, err error) {
 	return info, err
 }
 
-// Profile reads a customer's newest profile.
-func (l *Log) Profile(ctx context.Context, customerID string) (r eventlog.Revision, err error) {
-	err = l.read(ctx, func() error {
-		for i, p := range slices.Backward(l.s.profiles) {
-			if p.customer == customerID && !p.gone {
-				r = eventlog.Revision{Profile: p.what, Sequence: uint64(i + 1)} //nolint:gosec // G115: counts up
-				return nil
-			}
-		}
-		return eventlog.ErrNotFound
-	})
-	return r, err
-}
-
-// ProfileAt reads one revision.
-func (l *Log) ProfileAt(ctx context.Context, sequence uint64) (r eventlog.Revision, err error) {
-	err = l.read(ctx, func() error {
-		if sequence < 1 || sequence > uint64(len(l.s.profiles)) || l.s.profiles[sequence-1].gone {
-			return eventlog.ErrNotFound
-		}
-		r = eventlog.Revision{Profile: l.s.profiles[sequence-1].what, Sequence: sequence}
-		return nil
-	})
-	return r, err
-}
-
-// PutProfile stores a revision if the newest is still the one at last.
-func (l *Log) PutProfile(ctx context.Context, customerID string, p eventlog.Profile, last uint64) (sequence uint64, err error) {
-	err = l.write(ctx, func() error {
-		newest := uint64(0)
-		for i, one := range l.s.profiles {
-			if one.customer == customerID && !one.gone {
-				newest = uint64(i + 1)
-			}
-		}
-		if newest != last {
-			return eventlog.ErrConflict
-		}
-		l.s.profiles = append(l.s.profiles, profile{customer: customerID, what: p})
-		sequence = uint64(len(l.s.profiles))
-		return nil
-	})
-	return sequence, err
-}
-
-// EraseProfiles overwrites the older revisions.
-func (l *Log) EraseProfiles(ctx context.Context, customerID string, before uint64) (n int, err error) {
-	err = l.read(ctx, func() error {
-		for i := range l.s.profiles {
-			p := &l.s.profiles[i]
-			if p.customer == customerID && !p.gone && uint64(i+1) < before {
-				*p = profile{customer: customerID, gone: true}
-				n++
-			}
-		}
-		return nil
-	})
-	return n, err
-}
-
-// Bury stores a dead letter.
-func (l *Log) Bury(ctx context.Context, d eventlog.DeadLetter) error {
-	d.At = d.At.UTC()
-	body, err := json.Marshal(d)
-	if err != nil {
-		return err
-	}
-	guard := strings.Join([]string{prefix, "dead", engine.Token(d.Stage), engine.Token(d.ID) + "~" + strconv.FormatUint(d.RetryOf, 10)}, ".")
-	subject := guard + "." + engine.TokenOrNone(d.CustomerID)
-	return l.once(ctx, func() error {
-		l.s.dead.put(guard, message{subject: subject, data: body, at: l.s.now()})
-		return nil
-	})
-}
-
-// BuryAgain says of a letter why it can't be retried.
-func (l *Log) BuryAgain(ctx context.Context, e eventlog.DeadEntry, why string) error {
-	again := e.DeadLetter
-	again.RetryOf, again.Reason = e.Sequence, why
-	return l.Bury(ctx, again)
-}
-
-// DeadMessage reads the message that a letter refers to.
-func (l *Log) DeadMessage(ctx context.Context, d eventlog.DeadLetter) (m eventlog.Message, err error) {
-	err = l.read(ctx, func() error {
-		var ok bool
-		if m, ok = l.s.message(d.Stream, d.Sequence); !ok || m.Subject != d.Subject {
-			return eventlog.ErrNotFound
-		}
-		m.Attempt = d.Attempts
-		return nil
-	})
-	return m, err
-}
-
-// PutBack leaves a letter's command in the queue again.
-func (l *Log) PutBack(ctx context.Context, e eventlog.DeadEntry) error {
-	return l.once(ctx, func() error {
-		header := nats.Header(e.Header)
-		if header == nil {
-			header = nats.Header{}
-		}
-		header.Set(headerLetter, strconv.FormatUint(e.Sequence, 10))
-		l.s.enqueue(e.Subject, e.Body, header)
-		return nil
-	})
-}
-
 // enqueue leaves a command.
 func (s *Server) enqueue(subject string, body []byte, header nats.Header) {
 	sequence, _ := s.queue.put("", message{subject: subject, data: body, header: header, at: s.now()})
 	s.appended(streamQueue, sequence)
-}
-
-// DeadLetters lists dead letters.
-func (l *Log) DeadLetters(ctx context.Context, customerID string) (list []eventlog.DeadEntry, err error) {
-	err = l.read(ctx, func() error {
-		for i, m := range l.s.dead.list {
-			if m.gone || customerID != "" && !strings.HasSuffix(m.subject, "."+engine.Token(customerID)) {
-				continue
-			}
-			e := eventlog.DeadEntry{Sequence: uint64(i + 1)}
-			if err := json.Unmarshal(m.data, &e.DeadLetter); err != nil {
-				return err
-			}
-			list = append(list, e)
-		}
-		return nil
-	})
-	return list, err
-}
-
-// EraseDead overwrites a letter.
-func (l *Log) EraseDead(ctx context.Context, sequence uint64) error {
-	return l.read(ctx, func() error {
-		l.s.dead.erase(sequence)
-		return nil
-	})
 }
 
 // CommandsCreated names the queue's stream and tells when it was made.
@@ -659,6 +545,9 @@ func (l *Log) Consume(context.Context, eventlog.ConsumerName, eventlog.ConsumeOp
 
 // MoveLink leads a provider's object elsewhere, if it still leads where it did.
 func (l *Log) MoveLink(ctx context.Context, providerID, objectID string, from, to eventlog.Link) error {
+	if !engine.ValidID(to.Entity, to.ID) {
+		return fmt.Errorf("link %s: %q is no id of a %s", objectID, to.ID, to.Entity)
+	}
 	return l.once(ctx, func() error {
 		name := providerID + " " + objectID
 		there, ok := l.s.links[name]

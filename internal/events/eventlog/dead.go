@@ -73,8 +73,7 @@ func (l *Log) Bury(ctx context.Context, d DeadLetter) error {
 	if d.At.IsZero() {
 		d.At = l.cfg.Now()
 	}
-	d.At = d.At.UTC()
-	d.Reason, d.History = cut(d.Reason), bounded(d.History)
+	d = d.Bounded()
 	body, err := json.Marshal(d)
 	if err != nil {
 		return fmt.Errorf("encode a dead letter: %w", err)
@@ -86,6 +85,12 @@ func (l *Log) Bury(ctx context.Context, d DeadLetter) error {
 		return fmt.Errorf("bury %s: %w", d.ID, err)
 	}
 	return nil
+}
+
+// Bounded is a letter as it is stored: its reason and its history are cut to their lengths, its time is UTC.
+func (d DeadLetter) Bounded() DeadLetter {
+	d.At, d.Reason, d.History = d.At.UTC(), cut(d.Reason), bounded(d.History)
+	return d
 }
 
 // cut shortens a reason, between two characters.
