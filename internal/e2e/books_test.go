@@ -83,6 +83,8 @@ func (l *load) holdMoney(ctx context.Context, b *books) {
 		refunded[p.Metadata["paykit_charge"]] += p.AmountRefunded
 	}
 	for id, want := range b.want {
+		times := captures[id]
+		delete(captures, id)
 		c, err := l.ended(ctx, id)
 		if err != nil {
 			l.s.t.Errorf("charge %s: %v", id, err)
@@ -92,11 +94,10 @@ func (l *load) holdMoney(ctx context.Context, b *books) {
 		if want == paykit.ChargeSucceeded {
 			taken = 1
 		}
-		if c.Status != want || captures[id] != taken || refunded[id] != c.AmountRefunded {
+		if c.Status != want || times != taken || refunded[id] != c.AmountRefunded {
 			l.s.t.Errorf("charge %s is %s, want %s; money was taken %d times; refunded %d here and %d there",
-				id, c.Status, want, captures[id], c.AmountRefunded, refunded[id])
+				id, c.Status, want, times, c.AmountRefunded, refunded[id])
 		}
-		delete(captures, id)
 	}
 	for id, n := range captures {
 		if n > 0 {
