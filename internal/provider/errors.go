@@ -85,11 +85,18 @@ func ClassOf(err error) Class {
 }
 
 // keyIsSpent tells whether a call's key is worth nothing any more: the provider keeps a server error under it, or another
-// call's answer (one of an earlier version of this program, for example), or says that the call must not be sent again.
-// The earlier call has ended, so asking shows what it did. Source: https://docs.stripe.com/api/idempotent_requests
+// call's answer (one of an earlier version of this program, for example). The earlier call has ended, so asking shows what
+// it did. Source: https://docs.stripe.com/api/idempotent_requests
 func keyIsSpent(err error) bool {
 	e, ok := errors.AsType[*Error](err)
-	return ok && (e.Class == InDoubt && (e.Replayed || e.NoRetry) || e.KeyTaken)
+	return ok && (e.Class == InDoubt && e.Replayed || e.KeyTaken)
+}
+
+// notToBeRepeated tells whether the provider says of a call that was just in doubt that it must not be sent again. That
+// call need not have ended: the provider may still carry it out, so what would take money is asked about first.
+func notToBeRepeated(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Class == InDoubt && e.NoRetry
 }
 
 type attemptKey struct{}

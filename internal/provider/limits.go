@@ -3,7 +3,6 @@ package provider
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -20,7 +19,6 @@ const (
 	burstShare  = 8  // a burst is an eighth of a second's calls, so that no second holds more than rate and burst
 	tripAfter   = 10 // failures in a row that open the breaker
 	openFor     = 5 * time.Second
-	blockedFor  = 30 * time.Second
 	limitedFor  = time.Second // after a 429 that does not say how long
 	longestRest = 5 * time.Minute
 )
@@ -37,9 +35,9 @@ type guardedAPI struct {
 	now     func() time.Time
 
 	mu      sync.Mutex
-	blocked *Error    // guarded by mu: the last answer that refused our credentials, nil when they work
-	until   time.Time // guarded by mu: no call before
-	paused  time.Time // guarded by mu: the provider asked all calls to wait until then
+	blocked *refusal            // guarded by mu: our credentials are refused for all calls; nil when they work
+	refused map[string]*refusal // guarded by mu: by operation, what they do not allow
+	paused  time.Time           // guarded by mu: the provider asked all calls to wait until then
 }
 
 func newGuardedAPI(id string, api API, perSecond float64, trip uint32, metrics *workerMetrics, now func() time.Time) *guardedAPI {
@@ -50,7 +48,7 @@ func newGuardedAPI(id string, api API, perSecond float64, trip uint32, metrics *
 		trip = tripAfter
 	}
 	g := &guardedAPI{
-		id: id, api: api, metrics: metrics, now: now, logger: zerolog.Nop(),
+		id: id, api: api, metrics: metrics, now: now, logger: zerolog.Nop(), refused: map[string]*refusal{},
 		limiter: rate.NewLimiter(rate.Limit(perSecond), max(1, int(perSecond)/burstShare)),
 	}
 	metrics.paused.WithLabelValues(id).Set(0)
@@ -58,7 +56,7 @@ func newGuardedAPI(id string, api API, perSecond float64, trip uint32, metrics *
 		Name: id, MaxRequests: 3, Timeout: openFor,
 		ReadyToTrip:   func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= trip },
 		IsSuccessful:  func(err error) bool { return !providerFailing(err) },
-		IsExcluded:    func(err error) bool { return errors.Is(err, context.Canceled) },
+		IsExcluded:    func(err error) bool { return errors.Is(err, context.Canceled) || heldBack(err) },
 		OnStateChange: func(_ string, from, to gobreaker.State) { g.breakerIs(from, to) },
 	})
 	return g
@@ -110,48 +108,12 @@ func providerFailing(err error) bool {
 	return (e.Class == InDoubt || e.Class == Transient) && (e.Status == 0 || e.Status >= 500)
 }
 
-// ready says why no call will work, nil if nothing is known against it.
-func (g *guardedAPI) ready() error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.blocked == nil {
-		return nil
-	}
-	return fmt.Errorf("provider %s refuses our credentials: %w", g.id, g.blocked)
-}
-
-// errHalted says that a call was not made because the credentials are known to be refused.
-var errHalted = errors.New("not sent: the provider refuses our credentials")
-
-// halted is the answer to a call while the credentials are known to be refused. One call in a while goes through, to
-// see whether they are accepted again.
-func (g *guardedAPI) halted(operation string) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.blocked == nil {
-		return nil
-	}
-	left := g.until.Sub(g.now())
-	if left <= 0 {
-		g.until = g.now().Add(blockedFor) // this one; those behind it wait for what it finds out
-		return nil
-	}
-	return &Error{
-		Class: Blocked, Operation: operation, Code: g.blocked.Code, Status: g.blocked.Status, RetryAfter: left, Err: errHalted,
-	}
-}
-
-// note remembers what an answer says about our credentials.
-func (g *guardedAPI) note(err error) {
+// note remembers what an answer says about our credentials, and how long it asks all calls to wait.
+func (g *guardedAPI) note(operation string, err error) {
 	e, isError := errors.AsType[*Error](err)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	switch {
-	case err == nil, isError && e.Status != 0 && e.Class != Blocked:
-		g.blocked = nil
-	case isError && e.Class == Blocked:
-		g.blocked, g.until = e, g.now().Add(blockedFor)
-	}
+	g.accepts(operation, err)
 	if isError && (e.Limited || e.Status >= 500 && e.RetryAfter > 0) {
 		// It is not about this call alone, so no other is sent meanwhile. A call that was on its way at the same time
 		// never shortens it.
@@ -164,26 +126,20 @@ func (g *guardedAPI) note(err error) {
 // guarded makes one call. What it refuses itself was never sent: Transient, or Blocked.
 func guarded[T any](ctx context.Context, g *guardedAPI, operation string, call func(ctx context.Context) (T, error)) (T, error) {
 	var answer T
-	if err := g.halted(operation); err != nil {
+	if err := g.turn(ctx, operation); err != nil {
 		return answer, err
-	}
-	if err := g.asked(operation); err != nil {
-		return answer, err
-	}
-	if err := g.limiter.Wait(ctx); err != nil {
-		return answer, &Error{Class: Transient, Operation: operation, Code: codeRateLimitHere, Err: err}
 	}
 	started := time.Now()
 	_, err := g.breaker.Execute(func() (struct{}, error) {
 		var err error
-		answer, err = call(ctx)
+		answer, err = call(g.eachInTurn(ctx, operation))
 		return struct{}{}, err
 	})
 	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
 		return answer, &Error{Class: Transient, Operation: operation, Code: codeBreakerOpen, RetryAfter: openFor}
 	}
 	g.metrics.called(g.id, operation, AttemptOf(ctx), time.Since(started), err)
-	g.note(err)
+	g.note(operation, err)
 	return answer, err
 }
 
@@ -312,31 +268,23 @@ func (g *guardedAPI) RefundsOf(ctx context.Context, paymentID, chargeID string) 
 }
 
 func (g *guardedAPI) SawPayment(ctx context.Context, s Sought) (string, error) {
-	return guarded(ctx, g, "events.find_payment", func(ctx context.Context) (string, error) {
+	return guardedRead(ctx, g, "events.find_payment", func(ctx context.Context) (string, error) {
 		return g.api.SawPayment(ctx, s)
 	})
 }
 
 func (g *guardedAPI) SawRefund(ctx context.Context, s Sought) (events.RefundReport, bool, error) {
-	f, err := guarded(ctx, g, "events.find_refund", func(ctx context.Context) (found[events.RefundReport], error) {
+	f, err := guardedRead(ctx, g, "events.find_refund", func(ctx context.Context) (found[events.RefundReport], error) {
 		r, ok, err := g.api.SawRefund(ctx, s)
 		return found[events.RefundReport]{r, ok}, err
 	})
 	return f.object, f.ok, err
 }
 
-// ListDeliveries goes past the breaker: it is a long read, and what ends it early may be yield's error.
 func (g *guardedAPI) ListDeliveries(ctx context.Context, since time.Time, yield func(body []byte) error) error {
-	if err := g.halted("deliveries.list"); err != nil {
-		return err
-	}
-	if err := g.limiter.Wait(ctx); err != nil {
-		return &Error{Class: Transient, Operation: "deliveries.list", Code: codeRateLimitHere, Err: err}
-	}
-	err := g.api.ListDeliveries(ctx, since, yield)
-	if _, ok := errors.AsType[*Error](err); ok || err == nil {
-		g.note(err)
-	}
+	_, err := guardedRead(ctx, g, "deliveries.list", func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, g.api.ListDeliveries(ctx, since, yield)
+	})
 	return err
 }
 
@@ -375,7 +323,7 @@ func newWorkerMetrics(r prometheus.Registerer) *workerMetrics {
 			Name: "paykit_charges_to_review", Help: "Charges that this worker knows a person must look at.",
 		})),
 		blocked: registered(r, prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "paykit_provider_blocked", Help: "1 while a provider refuses our credentials: someone must look.",
+			Name: "paykit_provider_blocked", Help: "1 while a provider refuses our credentials, for all calls or for an operation: someone must look.",
 		}, []string{"provider"})),
 		paused: registered(r, prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "paykit_provider_paused", Help: "1 while a provider does not answer and gets no calls but a few that find out when it does.",
@@ -427,9 +375,4 @@ func (m *workerMetrics) called(providerID, operation string, attempt int, took t
 		m.repeated.WithLabelValues(providerID, operation).Inc()
 	}
 	m.duration.WithLabelValues(providerID, operation).Observe(took.Seconds())
-	blocked := 0.0
-	if class == Blocked.String() {
-		blocked = 1
-	}
-	m.blocked.WithLabelValues(providerID).Set(blocked)
 }

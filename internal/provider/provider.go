@@ -140,10 +140,12 @@ type RefundRequest struct {
 // Witnesses are the provider's own events, asked where its lists show nothing of a call that may have been carried out.
 // They change nothing and may be asked again.
 type Witnesses interface {
-	// SawPayment gives the id of the payment that was made by a call, "" if no event tells of one.
+	// SawPayment gives the id of the payment that was made by a call, "" if no event tells of one. Of very many it reads the
+	// newest only.
 	SawPayment(ctx context.Context, s Sought) (paymentID string, err error)
 	// SawRefund gives the refund that was made by a call as its newest event shows it, without an id if the events tell
-	// that it was made and no more; ok is false if no event tells of one.
+	// that it was made and no more; ok is false if no event tells of one. If there are more events than it reads it fails,
+	// as Transient: what it did not read might tell.
 	SawRefund(ctx context.Context, s Sought) (r events.RefundReport, ok bool, err error)
 }
 

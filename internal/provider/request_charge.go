@@ -42,9 +42,9 @@ func (w *Worker) chargeRequested(ctx context.Context, r request) error {
 		return w.cancelOrphan(ctx, r, p, c)
 	}
 	if c.ProviderPaymentID == "" {
-		return w.beginPayment(ctx, r, p, e)
+		return w.leftToSettling(r, w.beginPayment(ctx, r, p, e))
 	}
-	return w.resumePayment(ctx, r, p, e)
+	return w.leftToSettling(r, w.resumePayment(ctx, r, p, e))
 }
 
 // beginPayment makes a charge's payment, records it, and goes on to confirm it.
@@ -151,7 +151,7 @@ func (w *Worker) method(ctx context.Context, c *events.Charge) (*events.PaymentM
 func (w *Worker) resumePayment(ctx context.Context, r request, p *guardedAPI, e eventlog.Entry) error {
 	payment, err := p.Payment(ctx, e.Event.Data.Charge.ProviderPaymentID)
 	if err != nil {
-		return lookUpFailed(err)
+		return &unseenError{lookUpFailed(err)}
 	}
 	if payment.Status == events.PaymentRequiresConfirmation || payment.Status == events.PaymentRequiresMethod {
 		// Money may be taken next: what was decided meanwhile, a cancellation above all, is read from the leader.

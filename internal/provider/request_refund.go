@@ -38,7 +38,7 @@ func (w *Worker) refundRequested(ctx context.Context, r request) error {
 		PaymentID: c.ProviderPaymentID, ChargeID: withoutPayment(c), Amount: refund.Amount, Reason: refund.Reason,
 		Owner: events.Owner{Env: w.log.Env(), Customer: c.CustomerID, Charge: c.ID, Refund: refund.ID},
 	})
-	if refused(err) || keyIsSpent(err) {
+	if refused(err) || keyIsSpent(err) || notToBeRepeated(err) {
 		// Refused, perhaps because the very refund was made under a key that was forgotten: what is there counts.
 		found, lookErr := w.madeRefund(ctx, r, p, c, refund.ID)
 		if found || lookErr != nil {

@@ -38,7 +38,7 @@ func (w *Worker) retryRequested(ctx context.Context, r request) error {
 	if err != nil {
 		return err
 	}
-	return w.attempt(ctx, r, p, e)
+	return w.leftToSettling(r, w.attempt(ctx, r, p, e))
 }
 
 // attempt takes the attempt that is under way as far as its payment allows. It asks first, and confirms only a payment
@@ -47,7 +47,7 @@ func (w *Worker) attempt(ctx context.Context, r request, p *guardedAPI, e eventl
 	number := e.Event.Data.Charge.Retry.Attempt()
 	payment, err := p.Payment(ctx, e.Event.Data.Charge.ProviderPaymentID)
 	if err != nil {
-		return lookUpFailed(err)
+		return &unseenError{lookUpFailed(err)}
 	}
 	if !untried(e.Event.Data.Charge, payment) {
 		return w.attempted(ctx, r, e.Event.Data.Charge, number, payment)

@@ -30,7 +30,7 @@ const (
 func (w *Worker) settleOpen(ctx context.Context, r request, p *guardedAPI, e eventlog.Entry) error {
 	c := e.Event.Data.Charge
 	if c.Status != events.ChargeStatusInDoubt {
-		return w.resumePayment(ctx, r, p, e)
+		return w.unseen(ctx, r, c, w.resumePayment(ctx, r, p, e))
 	}
 	if c.Review != nil || w.old(r) {
 		return w.overdue(ctx, r, c.ID, w.lookAtPayment(ctx, r, p, e))
@@ -56,7 +56,7 @@ func (w *Worker) lookAtPayment(ctx context.Context, r request, p *guardedAPI, e 
 func (w *Worker) settleAttempt(ctx context.Context, r request, p *guardedAPI, e eventlog.Entry) error {
 	c := e.Event.Data.Charge
 	if c.Retry.Status != events.RetryInDoubt {
-		return w.attempt(ctx, r, p, e)
+		return w.unseen(ctx, r, c, w.attempt(ctx, r, p, e))
 	}
 	if c.Review == nil && !w.old(r) || c.CancelRequestedAt != nil {
 		return w.overdue(ctx, r, c.ID, w.attempt(ctx, r, p, e))
@@ -69,6 +69,59 @@ func (w *Worker) settleAttempt(ctx context.Context, r request, p *guardedAPI, e 
 		err = w.attempted(ctx, r, c, c.Retry.Attempt(), payment)
 	}
 	return w.overdue(ctx, r, c.ID, err)
+}
+
+// unseenError is a look at a charge's payment that failed: how it stands is not known.
+type unseenError struct{ err error }
+
+func (u *unseenError) Error() string { return u.err.Error() }
+func (u *unseenError) Unwrap() error { return u.err }
+
+// unseen puts a charge in doubt whose payment could not be looked at for too long, and asks a person to look: its confirm
+// may have been sent by a worker that was killed right after, so money may have been taken. It must have failed twice, some
+// minutes apart, since after an outage of our own the first look may be the only one that was made for a day. A crash
+// between the two events leaves it in doubt with its alarm, and the new event with settling, which flags it a day later.
+func (w *Worker) unseen(ctx context.Context, r request, c *events.Charge, err error) error {
+	if _, ok := errors.AsType[*unseenError](err); !ok || ctx.Err() != nil || w.cfg.Now().Sub(r.event.Time) <= w.cfg.ReviewAfter {
+		return err
+	}
+	if _, twice := w.absences.believed("look "+c.ID, w.cfg.Now()); !twice {
+		return err
+	}
+	var doubt events.ChargeInput = events.ConfirmUnanswered{}
+	if c.Retrying() {
+		doubt = events.AttemptUnanswered{Number: c.Retry.Attempt()}
+	}
+	if _, _, updateErr := w.updateCharge(ctx, r, c.ID, doubt); updateErr != nil {
+		return updateErr
+	}
+	return w.overdue(ctx, r, c.ID, err)
+}
+
+// cancelUnpaid cancels the payment of a charge whose buyer did not act in time. A failed cancel says nothing of how the
+// payment stands: that it can't be seen is found out by looking.
+func (w *Worker) cancelUnpaid(ctx context.Context, r request, p *guardedAPI, e eventlog.Entry) error {
+	err := w.cancelPayment(ctx, r, p, e, true)
+	if _, failed := errors.AsType[*Error](err); !failed || ctx.Err() != nil || w.cfg.Now().Sub(r.event.Time) <= w.cfg.ReviewAfter {
+		return err
+	}
+	if _, lookErr := p.Payment(ctx, e.Event.Data.Charge.ProviderPaymentID); lookErr != nil {
+		err = &unseenError{lookUpFailed(lookErr)}
+	}
+	return w.unseen(ctx, r, e.Event.Data.Charge, err)
+}
+
+// leftToSettling ends a request whose payment the provider says does not exist: it is recorded, so settling looks at it
+// too, ever less often, and asks a person in the end. More of the same question brings nothing.
+func (w *Worker) leftToSettling(r request, err error) error {
+	if _, ok := errors.AsType[*unseenError](err); !ok {
+		return err
+	}
+	if e, ok := errors.AsType[*Error](err); !ok || !e.NotFound {
+		return err
+	}
+	w.logRefusal(r, err)
+	return nil
 }
 
 // overdue asks a person to look at a charge that a try has left in doubt for too long; unanswered is what the try ended

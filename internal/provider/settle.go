@@ -17,6 +17,9 @@ const (
 	firstLookInDoubt = 5 * time.Second
 	firstLook        = time.Minute
 	longestLook      = time.Hour
+	// longestAlarm is the same for what is in doubt or waits for a person: a worker that was just started, or takes over,
+	// learns of it from the next look only, and until then its alarm is silent.
+	longestAlarm = 5 * time.Minute
 )
 
 // handleSettling looks at one thing that was left open. The consumer's redeliveries are the list of what is open, and
@@ -68,7 +71,11 @@ func (w *Worker) settle(ctx context.Context, r request) error {
 	if errors.Is(err, errSettled) {
 		return nil
 	}
-	wait := w.backoff(first, r.attempt-1, longestLook)
+	longest := longestLook
+	if c := e.Event.Data.Charge; c != nil && (c.InDoubt() || c.Review != nil) {
+		longest = longestAlarm
+	}
+	wait := w.backoff(first, r.attempt-1, longest)
 	if err != nil {
 		return lookFailed(err, wait, w.jitter(max(longestRetry, 5*first)))
 	}
@@ -129,7 +136,7 @@ func (w *Worker) settleCharge(ctx context.Context, r request, e eventlog.Entry) 
 		return time.Time{}, nil // its request is still to be carried out
 	case c.Status == events.ChargeStatusRequiresAction && c.Action != nil && !w.cfg.Now().Before(c.Action.ExpiresAt):
 		// The buyer did not act in time. A payment made in the last moment wins: the answer shows it.
-		err = w.cancelPayment(ctx, r, p, e, true)
+		err = w.cancelUnpaid(ctx, r, p, e)
 	default:
 		err = w.settleOpen(ctx, r, p, e)
 	}

@@ -86,19 +86,47 @@ func TestRetriesKeepThePause(t *testing.T) {
 	w.oneCapture(e.Event.Subject)
 }
 
-// Stripe-Should-Retry: false on a server error: the confirm is not sent again, the payment is asked for.
+// Stripe-Should-Retry: false on a server error, whether or not the call was carried out: the confirm is not sent again, the
+// charge is in doubt, and the payment is asked for.
 func TestConfirmThatMustNotBeRepeated(t *testing.T) {
+	t.Parallel()
+	for _, when := range []string{"before", "after"} {
+		t.Run(when, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			p := w.buyer("pm_card_visa")
+			w.fault(`{"operation":"payment_intents.confirm","kind":"status","status":500,"when":"` + when + `","headers":{"Stripe-Should-Retry":"false"}}`)
+			e := p.charge("")
+			w.worker().CarryOut(t.Context(), w.message(e, 1))
+			w.last(e.Event.Subject, events.ChargeStatusInDoubt)
+			if n := w.confirms(); n != 1 {
+				t.Errorf("%d confirms", n)
+			}
+			w.start()
+			w.untilCharge(e.Event.Subject, events.ChargeStatusSucceeded)
+			w.oneCapture(e.Event.Subject)
+		})
+	}
+}
+
+// The same of a further attempt.
+func TestAttemptThatMustNotBeRepeated(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	p := w.buyer("pm_card_visa")
-	w.fault(`{"operation":"payment_intents.confirm","kind":"status","status":500,"when":"after","headers":{"Stripe-Should-Retry":"false"}}`)
-	e := p.charge("")
-	w.worker().CarryOut(t.Context(), w.message(e, 1))
-	w.last(e.Event.Subject, events.ChargeStatusSucceeded)
-	if n := w.confirms(); n != 1 {
-		t.Errorf("%d confirms", n)
+	p.declineNext(1, "insufficient_funds")
+	id := p.retryCharge(step).Event.Subject
+	w.runUntil("retry_requested")
+	w.fault(`{"operation":"payment_intents.confirm","kind":"status","status":500,"when":"before","headers":{"Stripe-Should-Retry":"false"}}`)
+	w.called()
+	due := w.last(id, events.ChargeStatusFailed)
+	w.worker().CarryOut(t.Context(), w.message(due, 1))
+	if c := w.last(id, events.ChargeStatusFailed).Event.Data.Charge; c.Retry.Status != events.RetryInDoubt || w.confirms() != 1 {
+		t.Fatalf("it is %+v\n%s", c.Retry, w.logs)
 	}
-	w.oneCapture(e.Event.Subject)
+	w.start()
+	w.untilCharge(id, events.ChargeStatusSucceeded)
+	w.oneCapture(id)
 }
 
 // The key was used with other parameters, as by an earlier version of this program: that call has ended, so the provider

@@ -91,10 +91,11 @@ func (w *Worker) CarryOutDecision(ctx context.Context, d eventlog.Decided) event
 	return w.work(ctx, r, do)
 }
 
-// spent tells whether a call's key is worth nothing any more: see [keyIsSpent]. When an operator has a dead letter tried
-// again, that is also a refusal that the provider only repeats, though its reason may be gone.
+// spent tells whether a call that takes no money is not to be made under its key any more: see [keyIsSpent] and
+// [notToBeRepeated]. When an operator has a dead letter tried again, that is also a refusal that the provider only repeats,
+// though its reason may be gone.
 func (r request) spent(err error) bool {
-	if keyIsSpent(err) {
+	if keyIsSpent(err) || notToBeRepeated(err) {
 		return true
 	}
 	e, ok := errors.AsType[*Error](err)

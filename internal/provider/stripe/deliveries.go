@@ -13,6 +13,8 @@ import (
 	"github.com/paykit-go/paykit/internal/provider"
 )
 
+const operationEvents = "events.list"
+
 // eventPage is a page of Stripe's event list, its events left as they are: stripe-go's own type can't read every
 // version's, and what is stored is the body.
 type eventPage struct {
@@ -65,7 +67,7 @@ func eventsSince(unix int64) *stripego.EventListParams {
 
 func (c *Client) eventPage(ctx context.Context, params *stripego.EventListParams) (eventPage, error) {
 	var page eventPage
-	err := c.read(ctx, "events.list", func(p stripego.Params) error {
+	err := c.read(ctx, operationEvents, func(p stripego.Params) error {
 		sent := *params
 		paging := listParams(p)
 		paging.StartingAfter, paging.EndingBefore = params.StartingAfter, params.EndingBefore
@@ -81,7 +83,7 @@ func (c *Client) eventPage(ctx context.Context, params *stripego.EventListParams
 func eventID(body json.RawMessage) (string, error) {
 	e, ok := parse(body)
 	if !ok {
-		return "", &provider.Error{Class: provider.Transient, Operation: "events.list", Err: errUnreadable}
+		return "", &provider.Error{Class: provider.Transient, Operation: operationEvents, Err: errUnreadable}
 	}
 	return e.ID, nil
 }

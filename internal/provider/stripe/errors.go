@@ -58,10 +58,13 @@ func (w *watch) replayed() bool { return w.header.Get("Idempotent-Replayed") == 
 // parameter, so the tries stay the same call.
 const headerAttempt = "Paykit-Attempt"
 
-// watchTransport notes the head of each answer in the call's watch.
+// watchTransport has each request wait for its turn, and notes the head of its answer in the call's watch.
 type watchTransport struct{ base http.RoundTripper }
 
 func (t watchTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if err := provider.Turn(r.Context()); err != nil {
+		return nil, err //nolint:wrapcheck // the caller's own
+	}
 	if r.Method != http.MethodGet {
 		attempt := provider.AttemptOf(r.Context())
 		r = r.Clone(r.Context()) // a round tripper must not change its request

@@ -3,6 +3,7 @@ package stripe
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strings"
 	"time"
 
@@ -29,14 +30,19 @@ type witness struct {
 	Metadata map[string]string `json:"metadata"`
 }
 
-// SawPayment implements [provider.Witnesses]. Stripe lists events for 30 days: https://docs.stripe.com/api/events
+// witnessPages bounds what is read of the events for one question, 2,000 of the newest: a busy account has as many within
+// minutes, and each question would read all that came since its call.
+const witnessPages = 20
+
+// SawPayment implements [provider.Witnesses]. What is further back than it reads counts as nothing: a list shows what was
+// just made, and a payment that nobody knows of was not confirmed, so it takes no money. Stripe lists events for 30 days: https://docs.stripe.com/api/events
 func (c *Client) SawPayment(ctx context.Context, s provider.Sought) (string, error) {
 	id := ""
 	types := []string{
 		"payment_intent.created", "payment_intent.requires_action", typePaymentProcessing, typePaymentSucceeded, typePaymentFailed,
 		typePaymentCanceled,
 	}
-	err := c.eachEvent(ctx, s.Since, types, func(e witnessed) bool {
+	_, err := c.eachEvent(ctx, s.Since, types, func(e witnessed) bool {
 		object := lenient[witness](e.Data.Object)
 		if object.Object == "payment_intent" && c.tells(e, object.Metadata, s) {
 			id = object.ID
@@ -47,12 +53,13 @@ func (c *Client) SawPayment(ctx context.Context, s provider.Sought) (string, err
 }
 
 // SawRefund implements [provider.Witnesses]. An event of the charge's, which is all that some versions have of a refund,
-// tells that it was made, by the key that led to it.
+// tells that it was made, by the key that led to it. What is further back than it reads is not known, and that is no
+// answer: a refund that is made a second time gives the money back twice.
 func (c *Client) SawRefund(ctx context.Context, s provider.Sought) (events.RefundReport, bool, error) {
 	var report events.RefundReport
 	seen := false
 	types := []string{prefixRefund + "created", prefixRefund + "updated", prefixRefund + "failed", typeChargeRefundUpdated, typeChargeRefunded}
-	err := c.eachEvent(ctx, s.Since, types, func(e witnessed) bool {
+	all, err := c.eachEvent(ctx, s.Since, types, func(e witnessed) bool {
 		object := lenient[witness](e.Data.Object)
 		if object.Object != "refund" {
 			seen = seen || s.Key != "" && e.key() == s.Key
@@ -64,6 +71,12 @@ func (c *Client) SawRefund(ctx context.Context, s provider.Sought) (events.Refun
 		report, seen = lenient[stripeRefund](e.Data.Object).report(), true
 		return report.ID == ""
 	})
+	if err == nil && !all && !seen {
+		err = &provider.Error{
+			Class: provider.Transient, Operation: operationEvents, Code: "events_too_many", RetryAfter: tooManyEvents,
+			Err: errors.New("the events since the call are more than are read"),
+		}
+	}
 	return report, seen, err
 }
 
@@ -79,26 +92,31 @@ func (e witnessed) key() string {
 	return strings.TrimSpace(request.Key)
 }
 
-// eachEvent gives the events of some types since a time, the newest first, until more says that it has seen enough.
-func (c *Client) eachEvent(ctx context.Context, since time.Time, types []string, more func(e witnessed) bool) error {
+// tooManyEvents is when the same question is asked again: there will not be fewer, but the list of refunds may show it.
+const tooManyEvents = 30 * time.Minute
+
+// eachEvent gives the events of some types since a time, the newest first, until more says that it has seen enough. all
+// is false if there are more than are read.
+func (c *Client) eachEvent(ctx context.Context, since time.Time, types []string, more func(e witnessed) bool) (all bool, err error) {
 	params := &stripego.EventListParams{CreatedRange: createdSince(since), Types: stripego.StringSlice(types)}
-	for {
+	for range witnessPages {
 		page, err := c.eventPage(ctx, params)
 		if err != nil {
-			return err
+			return false, err
 		}
 		last := ""
 		for _, body := range page.Data {
 			if last, err = eventID(body); err != nil {
-				return err
+				return false, err
 			}
 			if !more(lenient[witnessed](body)) {
-				return nil
+				return true, nil
 			}
 		}
 		if !page.HasMore || last == "" {
-			return nil
+			return true, nil
 		}
 		params.StartingAfter = &last
 	}
+	return false, nil
 }
