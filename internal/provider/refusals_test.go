@@ -1,6 +1,7 @@
 package provider_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -14,19 +15,19 @@ func TestKeyWithoutOneRight(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name, operation string
-		call            func(api provider.API, t *testing.T) error
+		call            func(ctx context.Context, api provider.API) error
 		shown           string
 		stopsAll        bool
 	}{
-		{"events", "events.list", func(api provider.API, t *testing.T) error {
-			return api.ListDeliveries(t.Context(), time.Now().Add(-time.Hour), func([]byte) error { return nil })
+		{"events", "events.list", func(ctx context.Context, api provider.API) error {
+			return api.ListDeliveries(ctx, time.Now().Add(-time.Hour), func([]byte) error { return nil })
 		}, "deliveries.list", false},
-		{"methods", "payment_methods.retrieve", func(api provider.API, t *testing.T) error {
-			_, err := api.Method(t.Context(), "pm_1")
+		{"methods", "payment_methods.retrieve", func(ctx context.Context, api provider.API) error {
+			_, err := api.Method(ctx, "pm_1")
 			return err
 		}, "methods.retrieve", false},
-		{"payments", "payment_intents.create", func(api provider.API, t *testing.T) error {
-			_, err := api.CreatePayment(t.Context(), "key", provider.PaymentRequest{CustomerID: "cus_1", Amount: 100, Currency: "usd"})
+		{"payments", "payment_intents.create", func(ctx context.Context, api provider.API) error {
+			_, err := api.CreatePayment(ctx, "key", provider.PaymentRequest{CustomerID: "cus_1", Amount: 100, Currency: "usd"})
 			return err
 		}, "payments.create", true},
 	} {
@@ -44,7 +45,7 @@ func TestKeyWithoutOneRight(t *testing.T) {
 				want = provider.Blocked
 			}
 			for range 3 {
-				if got := provider.ClassOf(tt.call(api, t)); got != provider.Blocked {
+				if got := provider.ClassOf(tt.call(t.Context(), api)); got != provider.Blocked {
 					t.Errorf("the refused one is %s", got)
 				}
 				if got := other(); got != want {
@@ -64,11 +65,11 @@ func TestKeyWithoutOneRight(t *testing.T) {
 			if api.Ready() == nil {
 				t.Error("ready, though the refused one was not made since")
 			}
-			if got := provider.ClassOf(tt.call(api, t)); got != provider.Blocked { // refused a second time
+			if got := provider.ClassOf(tt.call(t.Context(), api)); got != provider.Blocked { // refused a second time
 				t.Errorf("after a while it is %s", got)
 			}
 			w.advance(time.Minute)
-			if got := provider.ClassOf(tt.call(api, t)); got == provider.Blocked || api.Ready() != nil {
+			if got := provider.ClassOf(tt.call(t.Context(), api)); got == provider.Blocked || api.Ready() != nil {
 				t.Errorf("with the right it is %s, ready: %v", got, api.Ready())
 			}
 		})
