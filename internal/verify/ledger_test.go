@@ -101,10 +101,12 @@ func TestLedger(t *testing.T) {
 		{"in the dashboard", nil, func(p []verify.Payment) []verify.Payment {
 			return append(p, verify.Payment{ID: "pi_dash", Amount: 100, Currency: "usd", Paid: true, Customer: "cus_1"})
 		}, []string{"pi_dash took 100 usd and is no charge"}},
-		{"paid twice", &live, func(p []verify.Payment) []verify.Payment { return append(p, again(p[0], "pi_again", 900)) },
-			[]string{"charged twice: payments pi_again, pi_paid have money", "pi_again took 4900 usd and is no charge"}},
-		{"paid twice and given back", nil, func(p []verify.Payment) []verify.Payment { return append(p, again(p[0], "pi_again", 4900)) },
-			[]string{"charged twice: payments pi_paid and pi_again"}},
+		{"paid twice", &live, func(p []verify.Payment) []verify.Payment {
+			return append(p, again(p[0], "pi_again", 900))
+		}, []string{"charged twice: payments pi_again, pi_paid have money", "pi_again took 4900 usd and is no charge"}},
+		{"paid twice and given back", nil, func(p []verify.Payment) []verify.Payment {
+			return append(p, again(p[0], "pi_again", 4900))
+		}, []string{"charged twice: payments pi_paid and pi_again"}},
 		{"a checkout paid twice", &live, func(p []verify.Payment) []verify.Payment {
 			one := verify.Payment{ID: "pi_one", Amount: 100, Currency: "usd", Paid: true, Customer: "cus_1", Env: "env", Checkout: events.CheckoutID("x")}
 			return append(p, one, again(one, "pi_two", 0))
