@@ -78,7 +78,7 @@ func (b *LogBench) Consume(name eventlog.ConsumerName, handle func(m eventlog.Me
 		}
 	}
 	stored := max(len(b.w.server.entries), len(b.w.server.inbox.list), len(b.w.server.queue.list))
-	for sequence := range uint64(stored) { //nolint:gosec // G115: a count
+	for sequence := range uint64(stored) {
 		m, ok := b.w.server.message(c.stream, sequence+1)
 		if !ok {
 			continue

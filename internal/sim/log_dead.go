@@ -136,7 +136,7 @@ func (l *Log) DeadLetters(ctx context.Context, customerID string) (list []eventl
 			if m.gone || customerID != "" && !strings.HasSuffix(m.subject, "."+engine.Token(customerID)) {
 				continue
 			}
-			sequence := uint64(i + 1) //nolint:gosec // G115: counts up
+			sequence := uint64(i + 1)
 			if isDecision(m) {
 				d := &eventlog.Decision{Sequence: sequence}
 				if err := json.Unmarshal(m.data, d); err != nil {

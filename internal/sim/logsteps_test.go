@@ -14,6 +14,7 @@ import (
 )
 
 func stepLoad(t *testing.T, w logWorld) {
+	t.Helper()
 	id := events.CustomerID("a")
 	_, err := w.log.Load(t.Context(), events.EntityCustomer, id)
 	is(t, "load nothing", err, eventlog.ErrNotFound)
@@ -36,6 +37,7 @@ func stepLoad(t *testing.T, w logWorld) {
 }
 
 func stepGuard(t *testing.T, w logWorld) {
+	t.Helper()
 	first := must(syncs("a", "cmd_1")(nil))(t)
 	same(t, "the first", must(w.log.Append(t.Context(), first, 0))(t), 1)
 	_, err := w.log.Append(t.Context(), first, 0)
@@ -52,6 +54,7 @@ func stepGuard(t *testing.T, w logWorld) {
 }
 
 func stepConcurrent(t *testing.T, w logWorld) {
+	t.Helper()
 	customer(t, w.log, "a", "cmd_1")
 	decided := 0
 	e, appended, err := w.log.Update(t.Context(), events.EntityCustomer, events.CustomerID("a"), func(last *events.Event) (*events.Event, error) {
@@ -74,6 +77,7 @@ func stepConcurrent(t *testing.T, w logWorld) {
 
 // The event is stored and nobody said so. It is found and reported as our own, also behind others.
 func stepLostUpdate(t *testing.T, w logWorld) {
+	t.Helper()
 	customer(t, w.log, "a", "cmd_1")
 	decided := 0
 	e, appended, err := w.log.Update(t.Context(), events.EntityCustomer, events.CustomerID("a"), func(last *events.Event) (*events.Event, error) {
@@ -89,6 +93,7 @@ func stepLostUpdate(t *testing.T, w logWorld) {
 }
 
 func stepHistory(t *testing.T, w logWorld) {
+	t.Helper()
 	customer(t, w.log, "a", "c1", "c2") // 1 2
 	customer(t, w.log, "b", "c3")       // 3
 	charge(t, w.log, "a", "k1")         // 4
@@ -150,6 +155,7 @@ func taken(t *testing.T, what string, err error, want eventlog.Link) {
 }
 
 func stepLinks(t *testing.T, w logWorld) {
+	t.Helper()
 	ctx := t.Context()
 	_, err := w.log.Link(ctx, "stripe", "cus_1")
 	is(t, "no link", err, eventlog.ErrNotFound)
@@ -169,6 +175,7 @@ func stepLinks(t *testing.T, w logWorld) {
 }
 
 func stepLostLink(t *testing.T, w logWorld) {
+	t.Helper()
 	w.lose()
 	is(t, "put", w.log.PutLink(t.Context(), "stripe", "cus_1", linkOf("a")), nil)
 	taken(t, "another", w.log.PutLink(t.Context(), "stripe", "cus_1", linkOf("b")), linkOf("a"))
@@ -194,6 +201,7 @@ func walk(t *testing.T, w logWorld, customer, erase string) (seen []string) {
 }
 
 func stepDeliveries(t *testing.T, w logWorld) {
+	t.Helper()
 	for _, row := range []struct {
 		id, customer string
 		stored       bool
@@ -216,6 +224,7 @@ func stepDeliveries(t *testing.T, w logWorld) {
 }
 
 func stepLostDelivery(t *testing.T, w logWorld) {
+	t.Helper()
 	w.lose()
 	if stored, err := w.log.StoreDelivery(t.Context(), delivery("evt_1", "cus_a")); err == nil || stored {
 		t.Errorf("stored %v, %v: nobody knows", stored, err)
@@ -225,6 +234,7 @@ func stepLostDelivery(t *testing.T, w logWorld) {
 }
 
 func stepProfiles(t *testing.T, w logWorld) {
+	t.Helper()
 	ctx, id := t.Context(), events.CustomerID("a")
 	mail := func(s string) eventlog.Profile {
 		return eventlog.Profile{Email: &s, Metadata: map[string]string{"k": s}}
@@ -255,6 +265,7 @@ func stepProfiles(t *testing.T, w logWorld) {
 }
 
 func stepLostProfile(t *testing.T, w logWorld) {
+	t.Helper()
 	id, mail := events.CustomerID("a"), "one"
 	w.lose()
 	_, err := w.log.PutProfile(t.Context(), id, eventlog.Profile{Email: &mail}, 0)
@@ -286,6 +297,7 @@ func dead(t *testing.T, w logWorld, customer string) (out []string) {
 }
 
 func stepDead(t *testing.T, w logWorld) {
+	t.Helper()
 	ctx := t.Context()
 	long := letter("L1", "cust_a")
 	for i := range 15 {
@@ -321,6 +333,7 @@ func stepDead(t *testing.T, w logWorld) {
 }
 
 func stepLostDead(t *testing.T, w logWorld) {
+	t.Helper()
 	w.lose()
 	is(t, "bury", w.log.Bury(t.Context(), letter("L1", "cust_a")), nil)
 	is(t, "again", w.log.Bury(t.Context(), letter("L1", "cust_a")), nil)
@@ -328,6 +341,7 @@ func stepLostDead(t *testing.T, w logWorld) {
 }
 
 func stepDecisions(t *testing.T, w logWorld) {
+	t.Helper()
 	ctx := t.Context()
 	is(t, "bury", w.log.Bury(ctx, letter("L1", "cust_a")), nil)
 	is(t, "bury", w.log.Bury(ctx, letter("L2", "cust_a")), nil)
@@ -349,6 +363,7 @@ func stepDecisions(t *testing.T, w logWorld) {
 }
 
 func stepPutBack(t *testing.T, w logWorld) {
+	t.Helper()
 	e := eventlog.DeadEntry{Sequence: 4, DeadLetter: eventlog.DeadLetter{Subject: "paykit.cmd.charge.create", Body: []byte("{}")}}
 	is(t, "without a key", w.log.PutBack(t.Context(), e), eventlog.ErrNoKey)
 	e.Header = map[string][]string{"Idempotency-Key": {"k"}}
@@ -365,6 +380,7 @@ func stepPutBack(t *testing.T, w logWorld) {
 }
 
 func stepMarks(t *testing.T, w logWorld) {
+	t.Helper()
 	same(t, "none", must(w.log.BackfillMark(t.Context(), "stripe"))(t).IsZero(), true)
 	for _, at := range []time.Time{moment(), moment().Add(time.Hour)} {
 		is(t, "set", w.log.SetBackfillMark(t.Context(), "stripe", at), nil)
@@ -375,6 +391,7 @@ func stepMarks(t *testing.T, w logWorld) {
 
 // What is to come again passes nobody by, and counts its attempts.
 func stepRetry(t *testing.T, w logWorld) {
+	t.Helper()
 	for i := range 3 {
 		must(w.log.StoreDelivery(t.Context(), delivery(fmt.Sprint("evt_", i+1), "cus_a")))(t)
 	}
@@ -395,6 +412,7 @@ func stepRetry(t *testing.T, w logWorld) {
 }
 
 func stepDeath(t *testing.T, w logWorld) {
+	t.Helper()
 	header := nats.Header{"Idempotency-Key": {"k"}}
 	is(t, "enqueue", w.enqueue("paykit.cmd.charge.create", []byte("{}"), header), nil)
 	heard := newHeard()
@@ -409,6 +427,7 @@ func stepDeath(t *testing.T, w logWorld) {
 }
 
 func stepErase(t *testing.T, w logWorld) {
+	t.Helper()
 	for i := range 2 {
 		must(w.log.StoreDelivery(t.Context(), delivery(fmt.Sprint("evt_", i+1), "cus_a")))(t)
 	}
@@ -424,6 +443,7 @@ func stepErase(t *testing.T, w logWorld) {
 }
 
 func stepOnlyItsEvents(t *testing.T, w logWorld) {
+	t.Helper()
 	customer(t, w.log, "a", "c1", "c2")
 	charge(t, w.log, "a", "k1")
 	heard := newHeard()

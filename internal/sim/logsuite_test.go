@@ -26,6 +26,11 @@ type store interface {
 	EraseDelivery(ctx context.Context, sequence uint64) error
 	Read(ctx context.Context, sequence uint64) (eventlog.Entry, error)
 	Append(ctx context.Context, ev *events.Event, last uint64) (uint64, error)
+	graveyard
+}
+
+// graveyard is decisions about dead letters.
+type graveyard interface {
 	Decide(ctx context.Context, e eventlog.DeadEntry, d eventlog.Decision) (eventlog.Decision, error)
 	DeadLetter(ctx context.Context, sequence uint64) (eventlog.DeadEntry, error)
 }

@@ -18,8 +18,9 @@ type event struct {
 // events is a heap of them, typed: every step of a run passes through it.
 type events []event
 
-func (h events) before(i, j int) bool {
-	return h[i].at.Before(h[j].at) || h[i].at.Equal(h[j].at) && h[i].seq < h[j].seq
+func (h *events) before(i, j int) bool {
+	a, b := &(*h)[i], &(*h)[j]
+	return a.at.Before(b.at) || a.at.Equal(b.at) && a.seq < b.seq
 }
 
 func (h *events) push(e event) {
