@@ -299,7 +299,8 @@ func (s *ChargeService) Cancel(ctx context.Context, chargeID string, o ...CallOp
 	return command[Charge](ctx, s.c, "charge.cancel", map[string]string{"chargeId": chargeID}, o)
 }
 
-// Resolve ends a charge, or a refund, that stayed in doubt by an operator's word. Where nothing is in doubt (any more) it is
+// Resolve ends a charge, or a refund, that stayed in doubt by an operator's word, or says that a second
+// payment stays ("succeeded"). Where nothing is in doubt (any more) it is
 // refused with charge_not_resolvable; the same decision sent again comes back as it was.
 func (s *ChargeService) Resolve(ctx context.Context, in ChargeResolve, o ...CallOption) (*Charge, error) {
 	return command[Charge](ctx, s.c, "charge.resolve", in, o)

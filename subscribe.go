@@ -72,7 +72,7 @@ type Handlers struct {
 	ChargeDisputed         func(context.Context, ChargeEvent) error // Dispute is set
 	ChargeDisputeClosed    func(context.Context, ChargeEvent) error // Dispute is set
 	ChargeRefreshRequested func(context.Context, ChargeEvent) error
-	ChargeUpdated          func(context.Context, ChargeEvent) error // Refund is set: it is pending; or Dispute: its money was moved; or Charge.Retry moved
+	ChargeUpdated          func(context.Context, ChargeEvent) error // Refund is set: it is pending; or Dispute: its money was moved; or Charge.Retry moved, or Charge.Resolution keeps a second payment
 	ChargeFraudWarned      func(context.Context, ChargeEvent) error // FraudWarning is set
 	ChargeReviewRequested  func(context.Context, ChargeEvent) error // a person must look: Charge.Review says why
 	ChargeRetryRequested   func(context.Context, ChargeEvent) error // the next attempt of a declined charge is made

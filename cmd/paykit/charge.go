@@ -14,7 +14,7 @@ type chargeCmd struct {
 	List    chargeList    `cmd:"" help:"List charges, newest first."`
 	Refund  chargeRefund  `cmd:"" help:"Give money back."`
 	Cancel  chargeCancel  `cmd:"" help:"Stop a charge that has not ended."`
-	Resolve chargeResolve `cmd:"" help:"Decide how a charge that stayed in doubt ended."`
+	Resolve chargeResolve `cmd:"" help:"Decide how a charge that stayed in doubt ended, or that a second payment stays."`
 }
 
 type chargeCreate struct {
@@ -182,6 +182,10 @@ After failed and canceled the worker cancels the payment, so that nobody can pay
 reports later still wins. A refund that stayed requested and was not made at the provider:
 
   paykit charge resolve chg_… --refund rfd_… --outcome failed --operator anna --reason "not in the dashboard, ticket 4711"
+
+A charge that is a second payment for the same thing is flagged too. Give it back (paykit charge refund), or keep it:
+
+  paykit charge resolve chg_… --outcome succeeded --operator anna --reason "they bought two, ticket 4712"
 
 Where nothing is in doubt (any more) the decision is refused; the same one sent again is shown as it was made.`
 }

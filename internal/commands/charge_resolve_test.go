@@ -94,3 +94,31 @@ func TestChargeResolveRefund(t *testing.T) {
 		t.Errorf("the same decision, sent again: %+v", again)
 	}
 }
+
+// TestChargeResolveSecondPayment: an operator says that a second payment stays, once.
+func TestChargeResolveSecondPayment(t *testing.T) {
+	x := newHarness(t)
+	customer := x.customer("user_1")
+	x.method(customer, "pm_1")
+	id := decoded[events.Charge](t, x.run("charge.create", payerCommands(customer)["charge.create"], keyed("a"))).ID
+	for _, in := range []events.ChargeInput{
+		events.PaymentObserved{ID: id, ProviderID: stripe, Payment: events.Payment{ID: "pi_a", Status: events.PaymentSucceeded}},
+		events.RequestReview{Reason: events.ReviewSecondPayment, RelatedChargeID: "chg_0", Proposal: events.ProposalRefund},
+	} {
+		x.append(events.EntityCharge, id, func(last *events.Event, c events.Cause) (*events.Event, error) {
+			return events.DecideCharge(last, in, c)
+		})
+	}
+	body := func(outcome, more string) string {
+		return fmt.Sprintf(`{"chargeId":%q,"outcome":%q,"operator":"anna","reason":"they bought two"%s}`, id, outcome, more)
+	}
+	x.refused("charge.resolve", body("failed", ""), Meta{}, events.CodeChargeNotResolvable, "chargeId") // the money was taken
+	x.refused("charge.resolve", body("succeeded", `,"providerPaymentId":"pi_b"`), Meta{}, events.CodeChargeNotResolvable, "providerPaymentId")
+	before := x.last()
+	for range 2 {
+		got := decoded[events.Charge](t, x.run("charge.resolve", body("succeeded", ""), Meta{}))
+		if got.Status != events.ChargeStatusSucceeded || got.Review != nil || got.Resolution == nil || got.Resolution.Operator != "anna" || x.last() != before+1 {
+			t.Errorf("kept: %+v", got)
+		}
+	}
+}

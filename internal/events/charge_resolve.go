@@ -2,7 +2,8 @@ package events
 
 import "time"
 
-// Resolution is an operator's decision about a charge that stayed in doubt: who, what and why, for ever.
+// Resolution is an operator's decision about a charge that stayed in doubt, or that was a second payment and stays paid:
+// who, what and why, for ever.
 type Resolution struct {
 	Outcome  ChargeStatus `json:"outcome"` // succeeded, failed or canceled
 	Operator string       `json:"operator"`
@@ -11,7 +12,8 @@ type Resolution struct {
 }
 
 // ResolveCharge is the command charge.resolve: an operator, who has looked at the provider, says how a charge that is in
-// doubt ended. ProviderPaymentID is the payment that took the money, where it is not the one that is known.
+// doubt ended, or that a second payment, which a person was asked to look at, stays succeeded. ProviderPaymentID is the
+// payment that took the money, where it is not the one that is known.
 type ResolveCharge struct {
 	Outcome           ChargeStatus
 	Operator          string
@@ -35,6 +37,12 @@ func resolveCharge(last *Event, in ResolveCharge, c Cause) (*Event, error) {
 		return nil, nil
 	case in.RefundID != "":
 		return s.resolveRefund(last, in, c)
+	case s.Review != nil && s.Review.Reason == ReviewSecondPayment && in.Outcome == ChargeStatusSucceeded:
+		if in.ProviderPaymentID != "" && in.ProviderPaymentID != s.ProviderPaymentID {
+			return nil, refuse(CodeChargeNotResolvable, "providerPaymentId", "the charge's payment is another")
+		}
+		s.Resolution = &Resolution{Outcome: in.Outcome, Operator: in.Operator, Reason: in.Reason, At: c.at(last)}
+		return s.next(last, ChargeUpdated, c), nil // without the flag, whose reason is gone
 	case !s.InDoubt() && s.Resolution.says(in) && (in.ProviderPaymentID == "" || in.ProviderPaymentID == s.ProviderPaymentID):
 		return nil, nil // the same decision, sent again
 	case !s.InDoubt():

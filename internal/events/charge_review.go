@@ -15,7 +15,8 @@ const (
 const ProposalRefund = "refund"
 
 // Review says that a person must look at a charge, and why. It leaves the status as it is, and the snapshot once there
-// is nothing to look at any more: what was in doubt became clear or was decided, the second payment was given back.
+// is nothing to look at any more: what was in doubt became clear or was decided; the second payment was given back, by
+// refunds or lost disputes, or a person has decided that it stays.
 type Review struct {
 	Reason          ReviewReason `json:"reason"`
 	RequestedAt     time.Time    `json:"requestedAt"`
@@ -54,9 +55,14 @@ func (s *Charge) needsReview(reason ReviewReason) bool {
 	case ReviewInDoubt:
 		return s.Doubtful()
 	case ReviewSecondPayment:
-		return s.Status == ChargeStatusSucceeded && s.AmountRefunded < s.Amount
+		return s.Status == ChargeStatusSucceeded && !s.resolvedAs(ChargeStatusSucceeded) && s.AmountRefunded+s.disputesLost() < s.Amount
 	}
 	return false
+}
+
+// resolvedAs tells whether an operator has decided that the charge ended so.
+func (s *Charge) resolvedAs(outcome ChargeStatus) bool {
+	return s.Resolution != nil && s.Resolution.Outcome == outcome
 }
 
 // InDoubt tells whether a confirm was sent whose outcome is not known: the charge's own, or that of a ladder's further

@@ -26,6 +26,7 @@ func TestChargeReviewMatrix(t *testing.T) {
 	doubt := []events.ChargeInput{back, made, events.ConfirmUnanswered{}}
 	flagged := slices.Concat(doubt, []events.ChargeInput{events.RequestReview{Reason: events.ReviewInDoubt}})
 	twice := events.RequestReview{Reason: events.ReviewSecondPayment, RelatedChargeID: "chg_0", Proposal: events.ProposalRefund}
+	lost := events.DisputeObserved{Report: events.DisputeReport{ID: "dp_1", Amount: 1900, Status: "lost"}}
 	columns := []column[events.ChargeInput]{
 		{"nothing", nil},
 		{"processing", []events.ChargeInput{back, made}},
@@ -37,18 +38,20 @@ func TestChargeReviewMatrix(t *testing.T) {
 		{"refund unanswered", []events.ChargeInput{back, made, paid, events.RefundCharge{RefundID: "r", Amount: 900}}},
 		{"second payment, flagged", []events.ChargeInput{back, made, paid, twice}},
 		{"second payment, refunded", []events.ChargeInput{back, made, paid, twice, refund(events.RefundSucceeded, 1900)}},
+		{"second payment, kept", []events.ChargeInput{back, made, paid, twice, resolve(events.ChargeStatusSucceeded)}},
+		{"second payment, lost", []events.ChargeInput{back, made, paid, twice, lost}},
 	}
 	rows := []row[events.ChargeInput]{
-		{"in doubt for long", events.RequestReview{Reason: events.ReviewInDoubt}, "- | - | review_requested | - | - | - | - | review_requested | - | -"},
-		{"paid twice", twice, "- | - | - | - | - | review_requested | review_requested | review_requested | - | -"},
-		{"resolve as failed", resolve(events.ChargeStatusFailed), "charge_not_found | charge_not_resolvable | failed | failed | - | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable"},
-		{"resolve as canceled", resolve(events.ChargeStatusCanceled), "charge_not_found | charge_not_resolvable | canceled | canceled | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable"},
-		{"resolve as succeeded", resolve(events.ChargeStatusSucceeded), "charge_not_found | charge_not_resolvable | succeeded | succeeded | charge_not_resolvable | - | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable"},
-		{"resolve as nonsense", resolve(events.ChargeStatusProcessing), "charge_not_found | charge_not_resolvable | invalid_request | invalid_request | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable"},
-		{"payment succeeded", paid, "succeeded | succeeded | succeeded | succeeded | succeeded | - | - | - | - | -"},
-		{"payment canceled", payment(events.PaymentCanceled), "- | canceled | canceled | canceled | - | - | - | - | - | -"},
-		{"another payment succeeded", other, "succeeded | succeeded | succeeded | succeeded | succeeded | ErrOtherPayment | ErrOtherPayment | ErrOtherPayment | ErrOtherPayment | ErrOtherPayment"},
-		{"confirm unanswered", events.ConfirmUnanswered{}, "- | in_doubt | - | - | - | - | - | - | - | -"},
+		{"in doubt for long", events.RequestReview{Reason: events.ReviewInDoubt}, "- | - | review_requested | - | - | - | - | review_requested | - | - | - | -"},
+		{"paid twice", twice, "- | - | - | - | - | - | review_requested | review_requested | - | - | - | -"},
+		{"resolve as failed", resolve(events.ChargeStatusFailed), "charge_not_found | charge_not_resolvable | failed | failed | - | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable"},
+		{"resolve as canceled", resolve(events.ChargeStatusCanceled), "charge_not_found | charge_not_resolvable | canceled | canceled | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable"},
+		{"resolve as succeeded", resolve(events.ChargeStatusSucceeded), "charge_not_found | charge_not_resolvable | succeeded | succeeded | charge_not_resolvable | - | charge_not_resolvable | charge_not_resolvable | updated | charge_not_resolvable | - | charge_not_resolvable"},
+		{"resolve as nonsense", resolve(events.ChargeStatusProcessing), "charge_not_found | charge_not_resolvable | invalid_request | invalid_request | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable | charge_not_resolvable"},
+		{"payment succeeded", paid, "succeeded | succeeded | succeeded | succeeded | succeeded | - | - | - | - | - | - | -"},
+		{"payment canceled", payment(events.PaymentCanceled), "- | canceled | canceled | canceled | - | - | - | - | - | - | - | -"},
+		{"another payment succeeded", other, "succeeded | succeeded | succeeded | succeeded | succeeded | ErrOtherPayment | ErrOtherPayment | ErrOtherPayment | ErrOtherPayment | ErrOtherPayment | ErrOtherPayment | ErrOtherPayment"},
+		{"confirm unanswered", events.ConfirmUnanswered{}, "- | in_doubt | - | - | - | - | - | - | - | - | - | -"},
 	}
 	matrix(t, columns, rows, events.DecideCharge, func(e *events.Event) string { return string(e.Data.Charge.Status) })
 }
@@ -282,5 +285,31 @@ func TestReviewOfASecondPaymentComesBack(t *testing.T) {
 	}
 	if again := h.charge(twice); again != nil {
 		t.Errorf("asked twice: %s", again.Type)
+	}
+}
+
+// That a second payment stays is an operator's to say, also after a part of it was refunded; then nothing is left to look
+// at. It names no other payment.
+func TestSecondPaymentIsKept(t *testing.T) {
+	t.Parallel()
+	h := newHistory(t)
+	for _, in := range []events.ChargeInput{
+		createCharge(""), payment(events.PaymentRequiresConfirmation), payment(events.PaymentSucceeded),
+		events.RequestReview{Reason: events.ReviewSecondPayment, RelatedChargeID: "chg_0", Proposal: events.ProposalRefund},
+		events.RefundObserved{RefundID: "r", Report: events.RefundReport{ID: "re_1", Amount: 900, Status: events.RefundSucceeded}},
+	} {
+		h.charge(in)
+	}
+	other := resolve(events.ChargeStatusSucceeded)
+	other.ProviderPaymentID = "pi_9"
+	if e, err := events.DecideCharge(h.last(), other, h.cause("cmd_1")); e != nil || err == nil {
+		t.Errorf("by another payment: %+v", e)
+	}
+	h.charge(resolve(events.ChargeStatusSucceeded))
+	e := h.last()
+	c := e.Data.Charge
+	if e.Type != events.ChargeUpdated || c.Status != events.ChargeStatusSucceeded || c.Review != nil || c.Resolution == nil ||
+		c.Resolution.Operator != "anna" || c.Resolution.Outcome != events.ChargeStatusSucceeded || !c.Resolution.At.Equal(e.Time) {
+		t.Errorf("%s: %+v", e.Type, c)
 	}
 }

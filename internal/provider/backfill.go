@@ -17,6 +17,7 @@ const (
 	backfillEvery   = 5 * time.Minute
 	firstBackfill   = time.Minute
 	backfillOverlap = time.Hour           // what the provider lists late
+	backfillHold    = parkLife            // for how long the list is read from a delivery on that is to be tried again
 	backfillReach   = 30 * 24 * time.Hour // Stripe lists events for 30 days: https://docs.stripe.com/api/events
 )
 
@@ -34,7 +35,8 @@ type backfillMemory struct {
 type fate int
 
 const (
-	passedOver fate = iota // it is not to be stored, or can't be
+	passedOver fate = iota // it is not to be stored
+	toComeBack             // it can't be stored or taken in now: it is to be listed again
 	arrived                // it was there
 	fetched                // it was not, and is now
 )
@@ -91,7 +93,7 @@ func (w *Worker) backfillFrom(ctx context.Context, p *guardedAPI, hooks Webhooks
 	}
 	missed := w.backfill.missed[p.id]
 	seen := w.backfill.seen[p.id]
-	next := map[string]struct{}{}
+	next, mark := map[string]struct{}{}, started
 	err = p.ListDeliveries(ctx, since, func(body []byte) error {
 		d, err := hooks.Decode(body)
 		if err != nil && (d.ID == "" || !errors.Is(err, ErrUnreadable)) {
@@ -108,6 +110,12 @@ func (w *Worker) backfillFrom(ctx context.Context, p *guardedAPI, hooks Webhooks
 			if !first && len(d.Observations) > 0 {
 				missed = missedSince(missed, d, became, started)
 			}
+			if became == toComeBack {
+				if started.Sub(d.CreatedAt) < backfillHold && d.CreatedAt.Before(mark) {
+					mark = d.CreatedAt
+				}
+				return nil
+			}
 		}
 		crashpoint.Hit("backfill.listed")
 		next[d.ID] = struct{}{}
@@ -118,8 +126,8 @@ func (w *Worker) backfillFrom(ctx context.Context, p *guardedAPI, hooks Webhooks
 	}
 	crashpoint.Hit("backfill.before_mark")
 	// A crash right before leaves the deliveries stored and the mark where it was: they are listed once more, and the
-	// INBOX refuses them.
-	if err := w.log.SetBackfillMark(ctx, p.id, started); err != nil {
+	// INBOX refuses them. What could not be stored or taken in holds the mark back for a day: the next reading tries it again.
+	if err := w.log.SetBackfillMark(ctx, p.id, mark); err != nil {
 		return fmt.Errorf("backfill of %s: %w", p.id, err)
 	}
 	if w.backfill.seen == nil {
@@ -164,7 +172,7 @@ func (w *Worker) backfillSince(ctx context.Context, providerID string, now time.
 }
 
 // backfillOne stores a delivery unless it is there. Of an owner who must be forgotten nothing is stored, but what it says
-// of money is taken in.
+// of money is taken in; where that hangs on a charge that is not known, it is to come back.
 func (w *Worker) backfillOne(ctx context.Context, providerID string, d Delivery, body []byte) (fate, error) {
 	owner, err := w.applier.OwnerOf(ctx, providerID, d)
 	if err != nil {
@@ -175,7 +183,10 @@ func (w *Worker) backfillOne(ctx context.Context, providerID string, d Delivery,
 		return passedOver, err
 	}
 	if erasable {
-		_, err := w.takeMoneyIn(ctx, providerID, d)
+		known, err := w.takeMoneyIn(ctx, providerID, d)
+		if err == nil && !known {
+			return toComeBack, nil
+		}
 		return passedOver, err
 	}
 	stored, err := StoreDelivery(ctx, w.log, providerID, d, body)
@@ -183,7 +194,7 @@ func (w *Worker) backfillOne(ctx context.Context, providerID string, d Delivery,
 		// Not for want of trying: it would hold up all that come after it, at every reading.
 		w.cfg.Logger.Error().Str("provider", providerID).Str("delivery", d.ID).Str("type", d.Type).Int("bytes", len(body)).
 			Msg("missing delivery not stored: larger than the NATS server's max_payload, raise it to 2MB")
-		return passedOver, nil
+		return toComeBack, nil
 	}
 	if err != nil {
 		return passedOver, fmt.Errorf("store delivery %s: %w", d.ID, err)

@@ -82,7 +82,7 @@ func (w *Worker) allErased(r request, kept int) error {
 func (w *Worker) eraseAccounts(ctx context.Context, r request, p *guardedAPI, ids []string) (kept int, err error) {
 	mine := func(Delivery) (bool, error) { return true, nil }
 	for _, id := range ids {
-		if _, err := w.eraseDeliveries(ctx, p.id, id, mine); err != nil {
+		if _, err := w.eraseDeliveries(ctx, r, p.id, id, mine); err != nil {
 			return 0, err
 		}
 	}
@@ -93,7 +93,7 @@ func (w *Worker) eraseAccounts(ctx context.Context, r request, p *guardedAPI, id
 		if err := w.deleteAccount(ctx, r, p, id); err != nil {
 			return kept, err
 		}
-		n, err := w.eraseDeliveries(ctx, p.id, id, mine)
+		n, err := w.eraseDeliveries(ctx, r, p.id, id, mine)
 		if err != nil {
 			return kept, err
 		}
@@ -141,7 +141,7 @@ func (w *Worker) accountsBefore(ctx context.Context, r request, providerID strin
 // eraseUnowned erases the deliveries that name no provider customer and are about this customer all the same. Those of
 // a new life stay.
 func (w *Worker) eraseUnowned(ctx context.Context, r request, providerID string) (kept int, err error) {
-	return w.eraseDeliveries(ctx, providerID, "", func(d Delivery) (bool, error) {
+	return w.eraseDeliveries(ctx, r, providerID, "", func(d Delivery) (bool, error) {
 		if d.ID == "" || d.CreatedAt.After(r.event.Time) {
 			return false, nil // what can't be read can't be shown to be theirs; age limits take it
 		}
@@ -152,11 +152,12 @@ func (w *Worker) eraseUnowned(ctx context.Context, r request, providerID string)
 
 // eraseDeliveries erases the stored deliveries that name a provider customer, or none, and are the customer's. The
 // normalizer may not have come to them yet, and money wins: what they say of it is taken in first. One whose charge is not
-// known yet is kept for as long as the normalizer waits for that.
+// known yet is kept for a day, counted from the deletion if that came later: what is old by then waited for us, and so may
+// its charge.
 //
 // A crash between taking in and erasing leaves the delivery: taken in again, it finds nothing to do.
 func (w *Worker) eraseDeliveries(
-	ctx context.Context, providerID, providerCustomerID string, mine func(Delivery) (bool, error),
+	ctx context.Context, r request, providerID, providerCustomerID string, mine func(Delivery) (bool, error),
 ) (kept int, err error) {
 	hooks, ok := w.cfg.Webhooks[providerID]
 	if !ok {
@@ -171,7 +172,11 @@ func (w *Worker) eraseDeliveries(
 			return false, err
 		}
 		known, err := w.takeMoneyIn(ctx, providerID, d)
-		if err == nil && !known && w.cfg.Now().Sub(stored.Time) < parkLife {
+		since := stored.Time
+		if r.event.Time.After(since) {
+			since = r.event.Time
+		}
+		if err == nil && !known && w.cfg.Now().Sub(since) < parkLife {
 			kept++
 			return false, nil
 		}
@@ -183,7 +188,7 @@ func (w *Worker) eraseDeliveries(
 	return kept, nil
 }
 
-// takeMoneyIn applies what a delivery says of charges, refunds and disputes; for a deleted customer nothing else counts.
+// takeMoneyIn applies what a delivery says of charges, refunds, disputes and fraud warnings; for a deleted customer nothing else counts.
 // It answers false if something hangs on a charge that is not known.
 func (w *Worker) takeMoneyIn(ctx context.Context, providerID string, d Delivery) (known bool, err error) {
 	known = true
@@ -192,7 +197,7 @@ func (w *Worker) takeMoneyIn(ctx context.Context, providerID string, d Delivery)
 	}
 	for _, o := range d.Observations {
 		switch o.(type) {
-		case PaymentSeen, RefundSeen, RefundTotalSeen, DisputeSeen:
+		case PaymentSeen, RefundSeen, RefundTotalSeen, DisputeSeen, FraudWarningSeen:
 		default:
 			continue
 		}

@@ -83,3 +83,18 @@ func (g guardedForTest) Ready() error { return g.ready() }
 
 // BelieveAbsenceAfter sets the time between two looks that find nothing. Call it before any.
 func (w *Worker) BelieveAbsenceAfter(d time.Duration) { w.absences.gap = d }
+
+// HoldSettling tells the worker that it settles, or no longer, as Run does.
+func (w *Worker) HoldSettling(active bool) { w.doubts.hold(active) }
+
+// SetAsideAfter sets how many faults of ours set a request aside. Call it before Run.
+func (w *Worker) SetAsideAfter(faults int) { w.maxFaults = faults }
+
+// Looks is what the normalizer remembers of reports that wait: see [looks].
+type Looks struct{ l looks }
+
+// At notes a look.
+func (l *Looks) At(sequence uint64, now time.Time) time.Duration { return l.l.at(sequence, now) }
+
+// Disturb has all begin anew.
+func (l *Looks) Disturb(now time.Time) { l.l.disturb(now) }

@@ -52,13 +52,12 @@ type Normalizer struct {
 	onResult   func(result string) // tells tests what became of a delivery
 
 	failures eventlog.Failures // by sequence in INBOX; those that are not the storage's count
+	looks    looks             // at reports that wait for their owner
 }
 
 const (
 	deliveryTimeout = 30 * time.Second // for one delivery; each request within has a limit of its own
 	firstWait       = time.Second
-	parkMost        = time.Hour
-	parkLife        = 24 * time.Hour // how long after it was stored a report waits for its owner
 	retryMost       = 30 * time.Second
 	maxFailures     = 5 // of a delivery, not counting storage and connection
 )
@@ -132,24 +131,25 @@ type work struct {
 	token      string // of the provider, in the subject
 	providerID string
 	delivery   Delivery
-	outcome    Outcome // the most that an observation led to
-	customerID string  // whose it is, once known
-	retryOf    uint64  // the dead letter that an operator has tried again; 0 = none
+	outcome    Outcome   // the most that an observation led to
+	customerID string    // whose it is, once known
+	retryOf    uint64    // the dead letter that an operator has tried again; 0 = none
+	since      time.Time // from when on it waits for its owner: when it was stored, or when it was decided to try it again
 	log        zerolog.Logger
 }
 
 // Handle turns one delivery into events and says what becomes of the message, as Run does with each.
 func (n *Normalizer) Handle(ctx context.Context, m eventlog.Message) eventlog.Result {
-	return n.work(ctx, m, 0)
+	return n.work(ctx, &work{Message: m, since: m.Time})
 }
 
-func (n *Normalizer) work(ctx context.Context, m eventlog.Message, retryOf uint64) eventlog.Result {
+func (n *Normalizer) work(ctx context.Context, w *work) eventlog.Result {
 	ctx, cancel := context.WithTimeout(ctx, deliveryTimeout)
 	defer cancel()
-	token, event, _ := inboxTokens(m.Subject)
-	w := &work{Message: m, token: token, providerID: n.ids[token], outcome: OutcomeUnchanged, retryOf: retryOf}
-	w.log = n.cfg.Logger.With().Str("provider", token).Str("event_id", event).Uint64("stream_seq", m.Sequence).
-		Int("attempt", m.Attempt).Logger()
+	token, event, _ := inboxTokens(w.Subject)
+	w.token, w.providerID, w.outcome = token, n.ids[token], OutcomeUnchanged
+	w.log = n.cfg.Logger.With().Str("provider", token).Str("event_id", event).Uint64("stream_seq", w.Sequence).
+		Int("attempt", w.Attempt).Logger()
 	err := n.normalize(ctx, w)
 	switch {
 	case err == nil:
@@ -157,10 +157,8 @@ func (n *Normalizer) work(ctx context.Context, m eventlog.Message, retryOf uint6
 	case errors.Is(err, ErrOwnerUnknown):
 		return n.park(ctx, w)
 	case eventlog.IsUnavailable(err), ctx.Err() != nil:
-		w.log.Warn().Err(err).Msg("delivery waits for the storage")
 		n.failed(w, err, false)
-		n.count(w, "waiting")
-		return eventlog.Retry(n.backoff(n.retryFirst, m.Attempt, retryMost))
+		return n.wait(w, err, "delivery waits for the storage")
 	}
 	failed := n.failed(w, err, true)
 	if errors.Is(err, errUndecodable) {
@@ -171,7 +169,15 @@ func (n *Normalizer) work(ctx context.Context, m eventlog.Message, retryOf uint6
 	}
 	w.log.Warn().Err(err).Msg("delivery failed, will be tried again")
 	n.count(w, "failed")
-	return eventlog.Retry(n.backoff(n.retryFirst, m.Attempt, retryMost))
+	return eventlog.Retry(n.backoff(n.retryFirst, w.Attempt, retryMost))
+}
+
+// wait has a delivery come again when the storage may work again.
+func (n *Normalizer) wait(w *work, err error, why string) eventlog.Result {
+	w.log.Warn().Err(err).Msg(why)
+	n.looks.disturb(n.cfg.Now())
+	n.count(w, "waiting")
+	return eventlog.Retry(n.backoff(n.retryFirst, w.Attempt, retryMost))
 }
 
 var errUndecodable = errors.New("the delivery can't be read")
@@ -260,12 +266,11 @@ func (w *work) take(got Applied) {
 func (n *Normalizer) finish(ctx context.Context, w *work, result string) eventlog.Result {
 	erase, err := n.erasable(ctx, w)
 	if err != nil {
-		w.log.Warn().Err(err).Msg("delivery waits for the storage")
-		n.count(w, "waiting")
-		return eventlog.Retry(n.backoff(n.retryFirst, w.Attempt, retryMost))
+		return n.wait(w, err, "delivery waits for the storage")
 	}
 	crashpoint.Hit("normalizer.before_ack")
 	n.failures.Forget(w.Sequence)
+	n.looks.forget(w.Sequence)
 	n.count(w, result)
 	if erase {
 		w.log.Debug().Msg("delivery of a deleted customer erased")
@@ -289,18 +294,6 @@ func (n *Normalizer) erasable(ctx context.Context, w *work) (bool, error) {
 	return n.applier.Erasable(ctx, w.providerID, id, w.delivery.CustomerID)
 }
 
-// park keeps a report whose owner is not known until it is, or until it is too old to matter.
-func (n *Normalizer) park(ctx context.Context, w *work) eventlog.Result {
-	left := parkLife - n.cfg.Now().Sub(w.Time)
-	if left <= 0 {
-		w.log.Info().Msg("delivery let go: its owner never became known")
-		return n.finish(ctx, w, "let_go")
-	}
-	n.count(w, "parked")
-	w.log.Debug().Msg("delivery parked: its owner is not known yet")
-	return eventlog.Retry(min(n.backoff(n.parkFirst, w.Attempt, parkMost), max(left, n.parkFirst)))
-}
-
 // bury sets a delivery aside with the reason. A crash between the dead letter and the acknowledgement leaves both: the
 // delivery comes again and is buried again under the same subject.
 func (n *Normalizer) bury(ctx context.Context, w *work, cause error) eventlog.Result {
@@ -318,9 +311,7 @@ func (n *Normalizer) bury(ctx context.Context, w *work, cause error) eventlog.Re
 		Reason: cause.Error(), Attempts: w.Attempt, History: n.failures.History(w.Sequence), RetryOf: w.retryOf, At: n.cfg.Now(),
 	})
 	if err != nil {
-		w.log.Warn().Err(err).Msg("dead letter not stored, the delivery will be tried again")
-		n.count(w, "waiting")
-		return eventlog.Retry(n.backoff(n.retryFirst, w.Attempt, retryMost))
+		return n.wait(w, err, "dead letter not stored, the delivery will be tried again")
 	}
 	crashpoint.Hit("normalizer.buried")
 	w.log.Error().Err(cause).Msg("delivery set aside as a dead letter")

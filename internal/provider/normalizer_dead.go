@@ -10,7 +10,7 @@ import (
 // CarryOutDecision does what was decided about a dead letter of the normalizer's: a retry reads the delivery once more, as often
 // as one that was just taken in, and is acknowledged when that is done. So a crash at any point leaves the decision,
 // which comes again, and each append that was done finds nothing to do. A retry that ends as the first did is another
-// letter.
+// letter, and so is one whose owner has not become known within a day of the decision.
 func (n *Normalizer) CarryOutDecision(ctx context.Context, d eventlog.Decided) eventlog.Result {
 	if d.Decision.Decision != eventlog.DecisionRetry {
 		return eventlog.Done() // the decision is all there is to it; the delivery ages in its stream
@@ -31,7 +31,7 @@ func (n *Normalizer) CarryOutDecision(ctx context.Context, d eventlog.Decided) e
 		return eventlog.Retry(wait)
 	}
 	m.Attempt = d.Letter.Attempts + d.Attempt
-	result := n.work(ctx, m, d.Letter.Sequence)
+	result := n.work(ctx, &work{Message: m, since: d.Decision.At, retryOf: d.Letter.Sequence})
 	if result != eventlog.Erase() {
 		return result
 	}

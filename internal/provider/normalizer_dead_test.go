@@ -168,3 +168,63 @@ func TestRetriedDeliveryOfTheDeleted(t *testing.T) {
 		t.Errorf("%+v", list)
 	}
 }
+
+// Letters of a charge's success and of its refund, days old, are retried, the refund's first: it waits for the charge as
+// if it had just come. Without the charge it ends as another letter, not as nothing.
+func TestRetriedOldReportsWaitForEachOther(t *testing.T) {
+	t.Parallel()
+	in := newIngest(t, options{asleep: true})
+	b := in.buyer().charge("")
+	poisoned := func(object string) string { return strings.Replace(object, "{", `{"description":"`+poison+`",`, 1) }
+	in.store(b.event("charge.succeeded", poisoned(b.chargeObject("succeeded", nil))))
+	in.store(b.event("refund.created", poisoned(b.refund("", "succeeded", 700))))
+	before, hooks := in.poisonable()
+	background(t, before.Run)
+	in.wait(10)
+	eventuallyTrue(t, "two letters", func() bool { return len(in.letters()) == 2 })
+	var charge, refund eventlog.DeadEntry
+	for _, e := range in.letters() {
+		if e.DeadLetter.Sequence == 1 {
+			charge = e
+		} else {
+			refund = e
+		}
+	}
+	hooks.well.Store(true)
+
+	var later atomic.Int64
+	later.Store(int64(72 * time.Hour))
+	clock := func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
+	n := provider.NewNormalizer(in.log, in.hooks(), provider.NormalizerConfig{Logger: zerolog.New(in.logs), Now: clock})
+	decision := eventlog.Decision{Decision: eventlog.DecisionRetry, Operator: "ana", Reason: "mended", At: clock()}
+	carry := func(e eventlog.DeadEntry, attempt int) eventlog.Result {
+		return n.CarryOutDecision(t.Context(), eventlog.Decided{Letter: e, Decision: decision, Attempt: attempt})
+	}
+	if got := carry(refund, 1); got == eventlog.Done() {
+		t.Fatal("the refund was let go of")
+	}
+	// A day on, and still nobody has retried the charge.
+	for i := 1; i <= 24; i++ {
+		later.Add(int64(time.Hour))
+		if got := carry(refund, 1+i); (got == eventlog.Done()) != (i == 24) || len(in.letters()) != 2+i/24 {
+			t.Fatalf("after %d hours: %+v, %d letters", i, got, len(in.letters()))
+		}
+	}
+	again := in.letters()[2]
+	if again.RetryOf != refund.Sequence || again.ID != refund.ID || again.Decision != nil || again.DeadLetter.Sequence != refund.DeadLetter.Sequence {
+		t.Fatalf("%+v", again)
+	}
+	decision.At = clock()
+	if got := carry(again, 1); got == eventlog.Done() {
+		t.Fatal("the refund was let go of")
+	}
+	if got := carry(charge, 1); got != eventlog.Done() {
+		t.Fatalf("%+v", got)
+	}
+	if got := carry(again, 2); got != eventlog.Done() {
+		t.Fatalf("%+v", got)
+	}
+	if c := in.chargeState(b.chargeID); c.Status != events.ChargeStatusSucceeded || c.AmountRefunded != 700 || len(in.letters()) != 3 {
+		t.Errorf("%+v, %d letters", c, len(in.letters()))
+	}
+}

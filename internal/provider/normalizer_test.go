@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
 	"github.com/paykit-go/paykit/internal/events"
@@ -264,32 +266,89 @@ func TestMethodWaitsWhileTheAccountIsBeingLinked(t *testing.T) {
 	}
 }
 
-// After 24 hours nobody will come: the report is let go.
+// A report of a day's age is let go once it was looked at for hours, and not because it waited for us: as long as nobody
+// has read it, or the storage has failed, its owner may be among what waited with it.
 func TestParkedReportsAreLetGo(t *testing.T) {
 	t.Parallel()
+	var now atomic.Int64 // how much later than it is
+	clock := func() time.Time { return time.Now().Add(time.Duration(now.Load())) }
 	in := newIngest(t, options{asleep: true})
 	b := in.buyer()
-	in.store(
-		b.event("refund.created", b.refund("", "succeeded", 900)),
-		b.event("charge.dispute.created", b.dispute("needs_response")),
-		in.event("payment_method.attached", b.method(fields{"customer": "cus_stranger"})),
-	)
+	in.store(b.event("refund.created", b.refund("", "succeeded", 900)))
 	after := in.last()
-	stop := in.wake(options{now: func() time.Time { return time.Now().Add(23 * time.Hour) }, retryFirst: time.Minute})
-	if got := in.wait(3); !slices.Equal(got, []string{"parked", "parked", "parked"}) {
-		t.Fatalf("before 24 hours: %v", got)
+	now.Store(int64(48 * time.Hour)) // nobody read for two days
+	n := provider.NewNormalizer(in.log, in.hooks(), provider.NormalizerConfig{Logger: zerolog.New(in.logs), Now: clock})
+	n.OnResult(time.Minute, func(result string) { in.results <- result })
+	m := in.stored(1)
+	for i, step := range []struct {
+		later time.Duration
+		want  string
+	}{
+		{0, "parked"}, {time.Hour, "parked"}, {time.Hour, "parked"},
+		{5 * time.Hour, "parked"}, // nobody has looked for hours: that was our standstill
+		{time.Hour, "parked"}, {time.Hour, "parked"}, {time.Hour, "let_go"},
+	} {
+		now.Add(int64(step.later))
+		m.Attempt = i + 1
+		got := n.Handle(t.Context(), m)
+		if result := in.wait(1)[0]; result != step.want || (got == eventlog.Done()) != (step.want == "let_go") {
+			t.Fatalf("look %d: %s, %+v", i+1, result, got)
+		}
 	}
-	stop()
-	again := newIngest(t, options{asleep: true})
-	c := again.buyer()
-	again.store(c.event("refund.created", c.refund("", "succeeded", 900)))
-	again.wake(options{now: func() time.Time { return time.Now().Add(24*time.Hour + time.Minute) }})
-	if got := again.wait(1); got[0] != "let_go" {
-		t.Errorf("after 24 hours: %v", got)
+	now.Store(0)
+	young := provider.NewNormalizer(in.log, in.hooks(), provider.NormalizerConfig{Logger: zerolog.New(in.logs), Now: clock})
+	for i := range 23 {
+		m.Attempt = i + 1
+		if got := young.Handle(t.Context(), m); got == eventlog.Done() {
+			t.Fatalf("let go after %d hours", i)
+		}
+		now.Add(int64(time.Hour))
 	}
 	if got := in.types(after); len(got) != 0 {
 		t.Errorf("events %v", got)
 	}
+}
+
+// What a report was looked at for counts only while looks follow each other and the storage works.
+func TestLooksBeginAnew(t *testing.T) {
+	t.Parallel()
+	var l provider.Looks
+	at := time.Now()
+	look := func(later, want time.Duration) {
+		t.Helper()
+		at = at.Add(later)
+		if got := l.At(1, at); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	look(0, 0)
+	look(time.Hour, time.Hour)
+	look(time.Hour, 2*time.Hour)
+	l.Disturb(at.Add(time.Minute))
+	look(time.Hour, 0)
+	look(time.Hour, time.Hour)
+	look(3*time.Hour, 0)
+	if got := l.At(2, at); got != 0 {
+		t.Errorf("of another: %s", got)
+	}
+}
+
+// stored is a stored delivery as the normalizer is given it.
+func (in *ingest) stored(sequence uint64) eventlog.Message {
+	in.t.Helper()
+	js, err := jetstream.New(in.log.Conn())
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	s, err := js.Stream(in.t.Context(), inbox)
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	m, err := s.GetMsg(in.t.Context(), sequence)
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	return eventlog.Message{Stream: inbox, Sequence: sequence, Subject: m.Subject, Data: m.Data, Header: m.Header, Time: m.Time, Attempt: 1}
 }
 
 // A customer who was deleted before the provider's was heard of is not linked; what comes about it is erased.

@@ -231,11 +231,13 @@ func (w *Worker) absent(key string) error {
 	return &later{after: w.jitter(left), reason: "not found, and looked for once more before it is made anew"}
 }
 
-// doubts counts the charges of which it is not known whether money was taken, and those that a person must look at.
+// doubts counts the charges of which it is not known whether money was taken, and those that a person must look at. Only
+// the worker that settles counts: it sees each of them end, while one that only carries out requests would see them begin.
 type doubts struct {
 	inDoubt, toReview prometheus.Gauge
 
 	mu     sync.Mutex
+	held   bool                // guarded by mu: this worker settles
 	open   map[string]struct{} // guarded by mu, by charge id
 	review map[string]struct{} // guarded by mu, by charge id
 }
@@ -243,6 +245,9 @@ type doubts struct {
 func (d *doubts) note(c *events.Charge) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if !d.held {
+		return
+	}
 	if d.open == nil {
 		d.open, d.review = map[string]struct{}{}, map[string]struct{}{}
 	}
@@ -260,10 +265,14 @@ func keep(set map[string]struct{}, id string, in bool) {
 	}
 }
 
-// forget begins anew.
-func (d *doubts) forget() {
+// hold says whether this worker settles. Whoever begins to is told of all that is open by the settling consumer.
+func (d *doubts) hold(active bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.held = active
+	if active {
+		return
+	}
 	clear(d.open)
 	clear(d.review)
 	d.inDoubt.Set(0)

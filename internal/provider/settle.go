@@ -42,6 +42,9 @@ func (w *Worker) settle(ctx context.Context, r request) error {
 		look = ladder
 	}
 	if left := look - w.cfg.Now().Sub(r.event.Time); left > 0 && r.attempt <= 1 {
+		if c := r.event.Data.Charge; c != nil {
+			w.doubts.note(c) // as it was; the look says how it is
+		}
 		// Its webhook is most likely on its way. A clock that is behind must not put the look off for long.
 		return &later{after: min(left, look), reason: "first look is still to come"}
 	}

@@ -34,6 +34,9 @@ const (
 	firstRetry   = 500 * time.Millisecond
 	longestRetry = time.Minute
 	tryMost      = 10 * time.Minute // for one try of a request; each call in it has a limit of its own
+	// maxFaults is how often a request may fail through a fault of ours, which takes a quarter of an hour, before it is set
+	// aside.
+	maxFaults = 20
 )
 
 // WorkerConfig says how a worker works. The zero value of every field but Logger works.
@@ -83,6 +86,7 @@ type Worker struct {
 
 	retryFirst time.Duration // the delay after a first failed try
 	tryMost    time.Duration // for one try of a request
+	maxFaults  int           // of a request, before it is set aside
 
 	// What only tests set: reached is told where the work on a request is, and an error stops it there as a kill would;
 	// concluded is told what became of each try.
@@ -109,7 +113,7 @@ func NewWorker(log WorkerLog, providers map[string]API, cfg WorkerConfig) *Worke
 		}),
 		failures: map[eventlog.ConsumerName]*eventlog.Failures{eventlog.ConsumerRequests: {}, eventlog.ConsumerSettling: {}},
 		doubts:   doubts{inDoubt: metrics.inDoubt, toReview: metrics.toReview}, absences: absences{gap: absenceGap},
-		doubtLook: firstLookInDoubt, firstLook: firstLook, retryFirst: firstRetry, tryMost: tryMost,
+		doubtLook: firstLookInDoubt, firstLook: firstLook, retryFirst: firstRetry, tryMost: tryMost, maxFaults: maxFaults,
 		expiringLook: expiringLook,
 	}
 	for _, consumer := range []eventlog.ConsumerName{
@@ -137,11 +141,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	g.Go(func() error {
 		return w.log.Consume(gctx, eventlog.ConsumerSettling, eventlog.ConsumeOptions{
 			Lanes: settlingLanes, Lane: laneOf, Handle: w.handleSettling, Logger: w.cfg.Logger,
-			OnActive: func(active bool) {
-				if !active {
-					w.doubts.forget() // another worker looks after them
-				}
-			},
+			OnActive: w.doubts.hold,
 		})
 	})
 	g.Go(func() error { return w.backfillLoop(gctx) })
@@ -431,7 +431,7 @@ func (w *Worker) conclude(ctx context.Context, r request, err error, took time.D
 		outcome("stopped")
 		return eventlog.Retry(0)
 	}
-	w.note(r, err)
+	faults := w.note(r, err)
 	if wait, ok := errors.AsType[*later](err); ok {
 		outcome("later")
 		fields(log.Debug()).Dur("after", wait.after).Str("reason", wait.reason).Msg("to be looked at later")
@@ -443,12 +443,16 @@ func (w *Worker) conclude(ctx context.Context, r request, err error, took time.D
 		outcome("retry")
 		fields(log.Warn()).Err(err).Msg("tried again later")
 		return eventlog.Retry(w.backoff(w.retryFirst, r.attempt, longestRetry))
-	case !ok:
-		// A fault of ours, a panic, or a damaged event: tried for ever, since giving up could leave money unaccounted for. It
-		// waits outside its lane, so nobody waits for it, and shows as the oldest that is not done of its consumer.
+	case !ok && faults < w.maxFaults:
+		// A fault of ours, a panic, or a damaged event. It waits outside its lane, so nobody waits for it.
 		outcome("failed")
 		fields(log.Error()).Err(err).Msg("failed, tried again later")
 		return eventlog.Retry(w.backoff(w.retryFirst, r.attempt, longestRetry))
+	case !ok:
+		// Nothing is given up: the letter stands open, with an alarm, until somebody has it tried again.
+		outcome("dead")
+		fields(log.Error()).Err(err).Msg("dead letter")
+		return w.bury(ctx, r, err)
 	case pe.Class == Invalid || pe.Class == Declined:
 		outcome("dead")
 		fields(log.Error()).Err(err).Msg("dead letter")

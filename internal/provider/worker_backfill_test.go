@@ -1,6 +1,7 @@
 package provider_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/url"
@@ -117,6 +118,70 @@ func TestBackfillGoesPastWhatIsTooLarge(t *testing.T) {
 	}
 	if mark, err := w.log.BackfillMark(t.Context(), stripeID); err != nil || mark.IsZero() {
 		t.Errorf("mark is %v, %v", mark, err)
+	}
+}
+
+// listed is an API whose list of deliveries is this one, and remembers from when on it was asked for.
+type listed struct {
+	provider.API
+	bodies []string
+	since  time.Time
+}
+
+func (l *listed) ListDeliveries(_ context.Context, since time.Time, each func([]byte) error) error {
+	l.since = since
+	for _, body := range l.bodies {
+		if err := each([]byte(body)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// What could not be taken in or stored at one reading of the list is tried again at the next, for a day: the refund of a
+// deleted customer's charge that was not known yet, and what was larger than NATS takes.
+func TestBackfillComesBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(o *server.Options) { o.MaxPayload = 16 << 10 })
+	p := w.buyer("pm_card_visa")
+	id, pi := p.underWay()
+	p.delete()
+	made := w.now()
+	event := func(id, typ, object string) string {
+		return fmt.Sprintf(`{"id":%q,"object":"event","api_version":"2023-10-16","created":%d,"type":%q,"data":{"object":%s}}`, id, made.Unix(), typ, object)
+	}
+	refund := event("evt_refund", "refund.created", fmt.Sprintf(
+		`{"id":"re_1","object":"refund","amount":900,"currency":"usd","status":"succeeded","payment_intent":%q}`, pi))
+	product := func(description string) string {
+		return event("evt_large", "product.created", `{"id":"prod_1","object":"product","description":"`+description+`"}`)
+	}
+	api := &listed{API: w.client(), bodies: []string{refund, product(strings.Repeat("x", 20_000))}}
+	worker := provider.NewWorker(w.log, map[string]provider.API{stripeID: api}, provider.WorkerConfig{
+		Webhooks: map[string]provider.Webhooks{stripeID: &stripe.Webhooks{}}, Logger: zerolog.New(w.logs), Now: w.now,
+	})
+	read := func() {
+		t.Helper()
+		if err := worker.Backfill(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read()
+	if n := w.inbox(); n != 0 {
+		t.Fatalf("%d deliveries were stored", n)
+	}
+	w.advance(5 * time.Hour)
+	p.updateCharge(id, events.PaymentObserved{Payment: events.Payment{ID: pi, Status: events.PaymentSucceeded}})
+	api.bodies[1] = product("as if max_payload had been raised")
+	read()
+	if api.since.After(made) {
+		t.Errorf("the list was read from %s on, the deliveries were made at %s", api.since, made)
+	}
+	if c := w.state(events.EntityCharge, id).Data.Charge; c.AmountRefunded != 900 || w.inbox() != 1 {
+		t.Errorf("%d deliveries are stored, the charge is %+v", w.inbox(), c)
+	}
+	read()
+	if ago := w.now().Sub(api.since); ago > 2*time.Hour {
+		t.Errorf("the list is still read from %s ago on", ago)
 	}
 }
 

@@ -20,12 +20,18 @@ func (w *Worker) recovered(ctx context.Context, r request, do func(context.Conte
 	return do(ctx, r)
 }
 
-// note keeps what went wrong with a try, for the history of the dead letter that it may end as.
-func (w *Worker) note(r request, err error) {
+// note keeps what went wrong with a try, for the history of the dead letter that it may end as, and says how many failed
+// through a fault of ours so far: neither the provider's, nor the storage's or the connection's. They are lost with the
+// process, which only means more tries.
+func (w *Worker) note(r request, err error) int {
 	if _, ok := errors.AsType[*later](err); ok || errors.Is(err, errHalted) {
-		return // nothing failed
+		return 0 // nothing failed
 	}
-	w.failures[r.consumer].Note(r.message.Sequence, eventlog.Failure{At: w.cfg.Now(), Attempt: r.attempt, Reason: err.Error()}, false)
+	_, answered := errors.AsType[*Error](err)
+	storage := eventlog.IsUnavailable(err) || errors.Is(err, eventlog.ErrConflict) || errors.Is(err, eventlog.ErrNotProvisioned) ||
+		errors.Is(err, eventlog.ErrRecreated) || errors.Is(err, context.DeadlineExceeded)
+	ours := !answered && !storage
+	return w.failures[r.consumer].Note(r.message.Sequence, eventlog.Failure{At: w.cfg.Now(), Attempt: r.attempt, Reason: err.Error()}, ours)
 }
 
 // stageOf names the worker's stages in dead letters.

@@ -112,7 +112,8 @@ func TestSecondPaidPage(t *testing.T) {
 	w.until(events.EntityCharge, id, func(e *events.Event) bool { return e.Type == events.ChargeRefunded && e.Data.Charge.Review == nil })
 }
 
-// A crash between the second charge and its flag: the report comes again and brings the flag, and then nothing more.
+// A crash between the second charge and its flag: the report comes again and brings the flag, and then nothing more. An
+// operator keeps it, and the report comes once more.
 func TestSecondPaymentIsFlaggedAfterACrash(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -132,7 +133,21 @@ func TestSecondPaymentIsFlaggedAfterACrash(t *testing.T) {
 			t.Errorf("%s, %v; want %s", got.Outcome, err, want)
 		}
 	}
-	if diff := cmp.Diff([]string{"succeeded", "review_requested"}, w.history(events.EntityCharge, id)); diff != "" {
+	flagged := w.last(id, events.ChargeStatusSucceeded)
+	worker := w.worker()
+	if got := worker.Settle(t.Context(), w.message(flagged, 2)); got == eventlog.Done() {
+		t.Error("nobody waits for the decision")
+	}
+	p.updateCharge(id, events.ResolveCharge{Outcome: events.ChargeStatusSucceeded, Operator: "anna", Reason: "they bought two"})
+	if got, err := applier.Observe(t.Context(), stripeID, provider.PaymentSeen{Payment: second}, "evt_1"); err != nil || got.Outcome != provider.OutcomeUnchanged {
+		t.Errorf("%s, %v", got.Outcome, err)
+	}
+	for _, e := range []eventlog.Entry{flagged, w.last(id, events.ChargeStatusSucceeded)} {
+		if got := worker.Settle(t.Context(), w.message(e, 2)); got != eventlog.Done() {
+			t.Errorf("%s: it is still looked at: %+v", e.Event.Type, got)
+		}
+	}
+	if diff := cmp.Diff([]string{"succeeded", "review_requested", "updated"}, w.history(events.EntityCharge, id)); diff != "" {
 		t.Error("charge (-want +got)", diff)
 	}
 }

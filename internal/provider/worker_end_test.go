@@ -82,7 +82,7 @@ func TestTryIsBounded(t *testing.T) {
 	w.oneCapture(w.untilCharge(e.Event.Subject, events.ChargeStatusSucceeded).ID)
 }
 
-// An event that can't be read is a fault: it is told as one, and tried again.
+// An event that can't be read is a fault: it is told as one, and tried again for some minutes. Then it is set aside.
 func TestDamagedEventIsAFault(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -96,11 +96,14 @@ func TestDamagedEventIsAFault(t *testing.T) {
 	worker := w.worker()
 	worker.OnConcluded(func(_ events.Type, outcome string) { outcomes[outcome]++ })
 	for attempt := 1; attempt <= 20; attempt++ {
-		if got := worker.CarryOut(t.Context(), w.message(e, attempt)); got == eventlog.Done() {
-			t.Fatal("the request was given up")
+		if got := worker.CarryOut(t.Context(), w.message(e, attempt)); (got == eventlog.Done()) != (attempt == 20) {
+			t.Fatalf("attempt %d: %+v", attempt, got)
+		}
+		if n := len(w.letters("")); n != attempt/20 {
+			t.Fatalf("%d letters after %d attempts", n, attempt)
 		}
 	}
-	if outcomes["failed"] != 20 || !strings.Contains(w.logs.String(), `"level":"error"`) {
+	if outcomes["failed"] != 19 || outcomes["dead"] != 1 || !strings.Contains(w.logs.String(), `"level":"error"`) {
 		t.Errorf("outcomes %v\n%s", outcomes, w.logs)
 	}
 }
@@ -140,12 +143,17 @@ func TestDoubtsAreForgotten(t *testing.T) {
 			w := newWorld(t)
 			p := w.buyer("pm_card_visa")
 			w.fault(`{"operation":"payment_intents.confirm","kind":"status","stored":true}`)
-			worker := w.worker()
+			worker, other := w.worker(), w.worker()
+			worker.HoldSettling(true)
 			e := p.charge("")
-			worker.CarryOut(t.Context(), w.message(e, 1))
+			other.CarryOut(t.Context(), w.message(e, 1)) // which does not count: it would never see the end
 			doubt, err := w.log.LoadFromLeader(t.Context(), events.EntityCharge, e.Event.Subject)
-			if err != nil || w.inDoubt() != 1 {
+			if err != nil || w.inDoubt() != 0 {
 				t.Fatalf("%v in doubt, %v", w.inDoubt(), err)
+			}
+			worker.Settle(t.Context(), w.message(doubt, 1))
+			if w.inDoubt() != 1 {
+				t.Fatalf("%v in doubt", w.inDoubt())
 			}
 			tt.settle.ID = doubt.Event.Data.Charge.ProviderPaymentID
 			p.updateCharge(e.Event.Subject, events.PaymentObserved{Payment: tt.settle})

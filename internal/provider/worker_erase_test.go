@@ -54,6 +54,8 @@ func TestErasingTakesMoneyInFirst(t *testing.T) {
 		`{"id":"re_1","object":"refund","amount":900,"currency":"usd","status":"succeeded","payment_intent":%q,"description":"canary-3@example.com"}`, pi))
 	w.deliver("evt_dispute", "", "charge.dispute.created", fmt.Sprintf(
 		`{"id":"dp_1","object":"dispute","amount":4900,"currency":"usd","status":"needs_response","reason":"fraudulent","payment_intent":%q,"evidence":{"customer_email_address":"canary-4@example.com"}}`, pi))
+	w.deliver("evt_warning", "", "radar.early_fraud_warning.created", fmt.Sprintf(
+		`{"id":"issfr_1","object":"radar.early_fraud_warning","actionable":true,"fraud_type":"misc","payment_intent":%q,"charge":"ch_unheard"}`, pi))
 	// Not money: of a deleted customer it changes nothing.
 	w.deliver("evt_method", p.cus, "payment_method.attached", fmt.Sprintf(
 		`{"id":"pm_late","object":"payment_method","type":"card","card":{"last4":"4242"},"customer":%q,"billing_details":{"email":"canary-5@example.com"}}`, p.cus))
@@ -62,7 +64,7 @@ func TestErasingTakesMoneyInFirst(t *testing.T) {
 		t.Fatalf("%+v\n%s", got, w.logs)
 	}
 	c := w.untilCharge(id, events.ChargeStatusSucceeded)
-	if c.AmountRefunded != 900 || len(c.Disputes) != 1 {
+	if c.AmountRefunded != 900 || len(c.Disputes) != 1 || len(c.FraudWarnings) != 1 {
 		t.Errorf("the charge is %+v", c)
 	}
 	foreign := w.state(events.EntityCharge, events.ReportedChargeID(stripeID, "pi_foreign", ""))
@@ -75,7 +77,7 @@ func TestErasingTakesMoneyInFirst(t *testing.T) {
 	if n := w.inbox(); n != 0 || holds(t, w.server.StoreDir, "canary-") {
 		t.Errorf("%d deliveries are left", n)
 	}
-	if got := w.history(events.EntityCharge, id); !slices.Equal(got, []string{"requested", "processing", "succeeded", "refunded", "disputed"}) {
+	if got := w.history(events.EntityCharge, id); !slices.Equal(got, []string{"requested", "processing", "succeeded", "refunded", "disputed", "fraud_warned"}) {
 		t.Errorf("events %v", got)
 	}
 }
@@ -87,15 +89,21 @@ func TestErasingWaitsForAnOwner(t *testing.T) {
 		name  string
 		after time.Duration
 		kept  int
-	}{{"the payment may still come", 23 * time.Hour, 1}, {"nobody will come", 25 * time.Hour, 0}} {
+	}{
+		{"the payment may still come", 23 * time.Hour, 1}, {"nobody will come", 25 * time.Hour, 0},
+		{"the delivery waited for us before the deletion", -25 * time.Hour, 1},
+	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			p := w.buyer("pm_card_visa")
 			w.deliver("evt_refund", p.cus, "refund.created",
 				`{"id":"re_1","object":"refund","amount":900,"currency":"usd","status":"succeeded","payment_intent":"pi_unheard","customer":"`+p.cus+`"}`)
+			if tt.after < 0 {
+				w.advance(-tt.after)
+			}
 			message := p.deleted()
-			w.advance(tt.after)
+			w.advance(max(tt.after, 0))
 			if done := w.worker().CarryOut(t.Context(), message) == eventlog.Done(); done != (tt.kept == 0) || w.inbox() != tt.kept {
 				t.Errorf("done: %v, %d deliveries are left, want %d\n%s", done, w.inbox(), tt.kept, w.logs)
 			}

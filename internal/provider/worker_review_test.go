@@ -55,6 +55,7 @@ func TestDoubtThatStays(t *testing.T) {
 	p := w.buyer("pm_card_visa")
 	id, doubt := w.doubtful(p)
 	worker := w.worker()
+	worker.HoldSettling(true)
 	w.advance(21 * time.Hour)
 	w.called()
 	worker.Settle(t.Context(), w.message(doubt, 9))
@@ -240,6 +241,7 @@ func TestRefundThatStaysUnanswered(t *testing.T) {
 	requested := w.last(c.ID, events.ChargeStatusSucceeded)
 	w.fault(`{"operation":"refunds.list","times":100,"kind":"status","status":500}`)
 	worker := w.worker()
+	worker.HoldSettling(true)
 	w.advance(25 * time.Hour)
 	w.control("/_sandbox/clock/advance", `{"by":"25h"}`)
 	for attempt := 2; attempt <= 3; attempt++ {
@@ -271,6 +273,7 @@ func TestAttemptThatStaysInDoubt(t *testing.T) {
 	w.advance(25 * time.Hour)
 	w.called()
 	worker := w.worker()
+	worker.HoldSettling(true)
 	doubt := w.last(id, events.ChargeStatusFailed)
 	worker.Settle(t.Context(), w.message(doubt, 9))
 	flagged := w.last(id, events.ChargeStatusFailed)

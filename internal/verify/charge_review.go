@@ -63,12 +63,20 @@ func reviewStands(reason string, c *events.Charge) bool {
 		return c.Status == events.ChargeStatusInDoubt ||
 			c.Status == events.ChargeStatusFailed && c.Retry != nil && c.Retry.Status == events.RetryInDoubt
 	case events.ReviewSecondPayment:
-		return c.Status == events.ChargeStatusSucceeded && c.AmountRefunded < c.Amount
+		back := c.AmountRefunded
+		for _, d := range c.Disputes {
+			if d.Status == "lost" || d.Status == "prevented" && d.Funds == events.FundsWithdrawn {
+				back += d.Amount
+			}
+		}
+		kept := c.Resolution != nil && c.Resolution.Outcome == events.ChargeStatusSucceeded
+		return c.Status == events.ChargeStatusSucceeded && !kept && back < c.Amount
 	}
 	return false
 }
 
-// resolution checks an operator's decision: it ends what was in doubt, as it says, with a name and a reason.
+// resolution checks an operator's decision: it ends what was in doubt, or keeps a second payment, as it says, with a name
+// and a reason.
 func (s *step) resolution(c *events.Charge) {
 	r := c.Resolution
 	if r == nil || s.was != nil && (s.was.values == nil || s.was.resolved) {
@@ -77,7 +85,9 @@ func (s *step) resolution(c *events.Charge) {
 	}
 	s.is.resolved = true
 	attempt := s.was != nil && s.was.retry != nil && s.was.retry.status == events.RetryInDoubt
-	if s.was == nil || s.was.status != string(events.ChargeStatusInDoubt) && !attempt {
+	kept := s.was != nil && s.was.review != 0 && s.was.reason == string(events.ReviewSecondPayment) &&
+		s.ev.Type == events.ChargeUpdated && r.Outcome == events.ChargeStatusSucceeded
+	if s.was == nil || s.was.status != string(events.ChargeStatusInDoubt) && !attempt && !kept {
 		s.problem("resolved by an operator, and it was not in doubt")
 	}
 	if r.Outcome != c.Status {

@@ -30,7 +30,18 @@ func reviews() []row {
 		c.Status, c.Failure, c.Review = events.ChargeStatusFailed, &failure, nil
 		c.Resolution = &events.Resolution{Outcome: c.Status, Operator: "anna", Reason: "seen", At: c.UpdatedAt}
 	}
+	twice := func(s *story) {
+		s.paid()
+		s.charge(second)
+	}
+	kept := func(c *events.Charge) {
+		c.Review = nil
+		c.Resolution = &events.Resolution{Outcome: c.Status, Operator: "anna", Reason: "they bought two", At: c.UpdatedAt}
+	}
 	return []row{
+		{"second payment's flag lost", after(twice, events.ChargeUpdated, func(c *events.Charge) { c.Review = nil }), []string{"and its reason stands"}},
+		{"second payment kept by another event", after(twice, events.ChargeRefreshRequested, kept), []string{"it was not in doubt"}},
+		{"second payment kept, not flagged", after((*story).paid, events.ChargeUpdated, kept), []string{"it was not in doubt"}},
 		{"flagged by another event", after(doubt(), events.ChargeCancelRequested, flagged), []string{"a review for in_doubt by charge.cancel_requested"}},
 		{"flagged twice", after(doubt(flag), events.ChargeReviewRequested, flagged), []string{"charge.review_requested again"}},
 		{"flagged without a review", after(doubt(), events.ChargeReviewRequested, func(*events.Charge) {}), []string{"without a review"}},

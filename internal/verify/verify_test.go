@@ -274,6 +274,13 @@ func (s *story) good() {
 	late := s.payment(events.PaymentSucceeded) // the payment that the charge gave up: now it is a charge of its own
 	late.ID = events.ReportedChargeID(provider, late.Payment.ID, "")
 	s.keep(events.DecideCharge(nil, late, s.cause()))
+	for _, in := range []events.ChargeInput{ // which a person keeps
+		events.RequestReview{Reason: events.ReviewSecondPayment, RelatedChargeID: s.chargeID(), Proposal: events.ProposalRefund},
+		events.ResolveCharge{Outcome: events.ChargeStatusSucceeded, Operator: "anna", Reason: "they bought two"},
+		events.DisputeObserved{Report: events.DisputeReport{ID: "dp_late" + s.name, Amount: 100, Status: "lost"}},
+	} {
+		s.keep(events.DecideCharge(s.last[late.ID], in, s.cause()))
+	}
 	s.keep(events.DecideCommand(nil, events.RejectCommand{ID: events.CommandID("charge.create", s.name), Type: "charge.create", Error: events.Error{Code: events.CodeInvalidRequest}}, s.cause()))
 }
 
