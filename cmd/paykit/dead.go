@@ -146,6 +146,9 @@ func (c deadShow) Run(a *app) error {
 	if e.RetryOf != 0 {
 		pairs = append(pairs, "retry of", strconv.FormatUint(e.RetryOf, 10))
 	}
+	if strings.HasSuffix(e.Subject, ".cmd.customer.sync") {
+		pairs = append(pairs, "note", "a retry sets the profile as it was then, also over a newer one")
+	}
 	for _, f := range e.History {
 		pairs = append(pairs, "attempt "+strconv.Itoa(f.Attempt), when(f.At)+"  "+f.Reason)
 	}
@@ -158,13 +161,18 @@ func (c deadShow) Run(a *app) error {
 // errNoLetter says that there is no such letter.
 var errNoLetter = errors.New("there is no such dead letter")
 
-// find takes a letter by its sequence or its id. Of several with an id, as a retry that failed again leaves them, it
+// find takes a letter by its sequence, else by its id, which may be a number too. Of several with an id, as a retry that failed again leaves them, it
 // is the one that is open, else the last.
 func find(list []eventlog.DeadEntry, name string) (eventlog.DeadEntry, error) {
-	sequence, err := strconv.ParseUint(name, 10, 64)
-	byNumber := err == nil
+	if sequence, err := strconv.ParseUint(name, 10, 64); err == nil {
+		for _, e := range list {
+			if e.Sequence == sequence {
+				return e, nil
+			}
+		}
+	}
 	for _, e := range slices.Backward(list) {
-		if byNumber && e.Sequence == sequence || e.ID == name && e.Decision == nil {
+		if e.ID == name && e.Decision == nil {
 			return e, nil
 		}
 	}
@@ -263,6 +271,9 @@ func (deadRetry) Help() string {
 	return `Decides, once for each letter, that it is worked on again: a request by the worker, with the same handler and
 idempotency keys; a delivery by the normalizer; a command under the key that it had. Whatever was done before is found
 done. If it fails again, that is another letter; the old one stays in "paykit dead list --all" with the decision.
+
+A command that sets a state, as customer.sync, sets it as it was then, also over a newer one: look at the body first, and drop
+the letter if the app has sent another command since.
 
   paykit dead retry 17 --reason "the key has the right now"
   paykit dead retry --all-of normalizer --reason "upgraded to 1.4"`

@@ -145,7 +145,7 @@ func (q *queue) execute(ctx context.Context, verb, key string, body []byte, refu
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			q.h.cfg.Logger.Error().Str("command_type", safeVerb(verb)).Interface("panic", p).Msg("command panicked")
+			q.h.cfg.Logger.Error().Str("command_type", safeVerb(verb)).Err(eventlog.Panicked(p)).Msg("command panicked")
 			err = errPanicked
 		}
 	}()

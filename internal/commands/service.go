@@ -16,6 +16,7 @@ import (
 
 	"github.com/paykit-go/paykit/internal/crashpoint"
 	"github.com/paykit-go/paykit/internal/events"
+	"github.com/paykit-go/paykit/internal/events/eventlog"
 )
 
 const (
@@ -155,7 +156,7 @@ func (s *service) accept(ctx context.Context, verb string, c *counts, r micro.Re
 func (s *service) handle(ctx context.Context, verb string, r micro.Request) (refused bool) {
 	defer func() {
 		if p := recover(); p != nil { // or one command's bug would end the process
-			s.logger.Error().Str("command_type", verb).Interface("panic", p).Msg("command panicked")
+			s.logger.Error().Str("command_type", verb).Err(eventlog.Panicked(p)).Msg("command panicked")
 			s.refuse(r.Reply(), AsError(errPanicked))
 			refused = true
 		}

@@ -214,7 +214,7 @@ func (s *service) handle(ctx context.Context, r request, buffer []byte) []byte {
 func (s *service) call(ctx context.Context, r request, buffer []byte) (a Answer, refusal *events.Error) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.Logger.Error().Str("verb", r.Verb).Str("panic", fmt.Sprint(p)).Bytes("stack", debug.Stack()).Msg("request panicked")
+			s.Logger.Error().Str("verb", r.Verb).Str("panic", fmt.Sprintf("%T", p)).Bytes("stack", debug.Stack()).Msg("request panicked")
 			refusal = &events.Error{Code: events.CodeInternal, Message: "the request could not be carried out; the log of " + s.Name + " says why"}
 		}
 	}()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -187,7 +186,7 @@ var errUndecodable = errors.New("the delivery can't be read")
 func (n *Normalizer) normalize(ctx context.Context, w *work) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = panicked(r)
+			err = eventlog.Panicked(r)
 		}
 	}()
 	hooks, ok := n.webhooks[w.token]
@@ -331,12 +330,4 @@ func (n *Normalizer) count(w *work, result string) {
 	}
 	n.results.WithLabelValues(provider, result).Inc()
 	n.onResult(result)
-}
-
-// panicked turns a panic into an error that holds nothing of the delivery.
-func panicked(r any) error {
-	if e, ok := r.(runtime.Error); ok {
-		return fmt.Errorf("panic: %w", e)
-	}
-	return fmt.Errorf("panic: %T", r)
 }

@@ -13,7 +13,7 @@ import (
 func (w *Worker) recovered(ctx context.Context, r request, do func(context.Context, request) error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = panicked(p)
+			err = eventlog.Panicked(p)
 			w.cfg.Logger.Error().Err(err).Bytes("stack", debug.Stack()).Uint64("stream_seq", r.message.Sequence).Msg("handler panicked")
 		}
 	}()

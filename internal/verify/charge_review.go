@@ -65,7 +65,7 @@ func reviewStands(reason string, c *events.Charge) bool {
 	case events.ReviewSecondPayment:
 		back := c.AmountRefunded
 		for _, d := range c.Disputes {
-			if d.Status == "lost" || d.Status == "prevented" && d.Funds == events.FundsWithdrawn {
+			if lost(d) {
 				back += d.Amount
 			}
 		}

@@ -125,14 +125,13 @@ func (s *step) refundWhileDisputed(c *events.Charge) {
 	if s.ev.Type != events.ChargeRefundRequested {
 		return
 	}
-	var alive, lost int64
+	var alive, taken int64
 	for _, d := range c.Disputes {
 		if !disputeOver(d.Status) {
 			s.problem("a refund was asked for while the dispute %s is %s", d.ProviderDisputeID, d.Status)
 		}
-		withdrawn := d.Funds == events.FundsWithdrawn
-		if d.Currency == "" && (d.Status == "lost" && d.Funds != events.FundsReinstated || d.Status == "prevented" && withdrawn) {
-			lost += d.Amount
+		if lost(d) {
+			taken += d.Amount
 		}
 	}
 	for _, r := range c.Refunds {
@@ -140,8 +139,8 @@ func (s *step) refundWhileDisputed(c *events.Charge) {
 			alive += r.Amount
 		}
 	}
-	if lost > 0 && alive+lost > c.Amount {
-		s.problem("refunds of %d and lost disputes of %d on a charge of %d", alive, lost, c.Amount)
+	if taken > 0 && alive+taken > c.Amount {
+		s.problem("refunds of %d and lost disputes of %d on a charge of %d", alive, taken, c.Amount)
 	}
 }
 
@@ -200,4 +199,9 @@ func (s *step) warningNamed(c *events.Charge) {
 	if was := find(s.was.warnings, id); was != nil && *was == *find(s.is.warnings, id) {
 		s.problem("%s again: nothing is new about the fraud warning %s since sequence %d", s.ev.Type, named.ProviderWarningID, s.was.sequence)
 	}
+}
+
+// lost tells whether a dispute has given the buyer the money of the charge for good.
+func lost(d events.Dispute) bool {
+	return d.Currency == "" && (d.Status == "lost" && d.Funds != events.FundsReinstated || d.Status == "prevented" && d.Funds == events.FundsWithdrawn)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -186,4 +187,13 @@ func checkVersion(version string) error {
 		}
 	}
 	return &VersionError{Found: version, Needed: "2.12"}
+}
+
+// Panicked turns what a handler panicked with into an error that quotes nothing of what it worked on: the value of a panic
+// may be a part of a message.
+func Panicked(value any) error {
+	if err, ok := value.(runtime.Error); ok {
+		return fmt.Errorf("panic: %w", err)
+	}
+	return fmt.Errorf("panic: %T", value)
 }

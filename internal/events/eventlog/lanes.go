@@ -2,7 +2,6 @@ package eventlog
 
 import (
 	"context"
-	"fmt"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -166,7 +165,7 @@ func (w *lanes) work(it *item) {
 func (w *lanes) handle(m Message) (r Result) {
 	defer func() {
 		if p := recover(); p != nil {
-			w.o.Logger.Error().Str("panic", fmt.Sprint(p)).Bytes("stack", debug.Stack()).Str("stream", m.Stream).
+			w.o.Logger.Error().Err(Panicked(p)).Bytes("stack", debug.Stack()).Str("stream", m.Stream).
 				Uint64("stream_seq", m.Sequence).Int("attempt", m.Attempt).Msg("handler panicked")
 			r = Retry(min(panicRetryFirst<<min(m.Attempt-1, 10), panicRetryMost))
 		}
