@@ -24,7 +24,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if err := daemon.Parse(&c, "ingest", "Turns commands and webhooks into events. Needs STRIPE_WEBHOOK_SECRETS (or STRIPE_WEBHOOK_SECRETS_FILE).", args, stdout, stderr); err != nil {
 		return err
 	}
-	if err := c.Retry.Check(); err != nil {
+	if err := c.Check(); err != nil {
 		return err
 	}
 	secrets, err := daemon.WebhookSecrets(getenv)

@@ -22,15 +22,18 @@ func TestRetrySchedules(t *testing.T) {
 		{
 			"flags", "", "{}",
 			[]string{"--retry-schedule=weekly=24h,168h", "--retry-schedule", "short=1s"},
-			map[string][]time.Duration{"standard": standard, "weekly": {24 * time.Hour, 168 * time.Hour}, "short": {time.Second}}, "",
+			map[string][]time.Duration{"standard": standard, "weekly": {24 * time.Hour, 168 * time.Hour}, "short": {time.Second}},
+			"",
 		},
 		{
 			"environment", "weekly=24h, 168h;standard=2h", "{}", nil,
-			map[string][]time.Duration{"standard": {2 * time.Hour}, "weekly": {24 * time.Hour, 168 * time.Hour}}, "",
+			map[string][]time.Duration{"standard": {2 * time.Hour}, "weekly": {24 * time.Hour, 168 * time.Hour}},
+			"",
 		},
 		{
 			"file", "", `{"retry-schedule": {"weekly": "24h,168h"}}`, nil,
-			map[string][]time.Duration{"standard": standard, "weekly": {24 * time.Hour, 168 * time.Hour}}, "",
+			map[string][]time.Duration{"standard": standard, "weekly": {24 * time.Hour, 168 * time.Hour}},
+			"",
 		},
 		{"no duration", "weekly=24h,soon", "{}", nil, nil, "soon"},
 		{"nothing", "weekly=", "{}", nil, nil, "weekly"},

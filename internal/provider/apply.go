@@ -77,11 +77,12 @@ func NewApplier(log ApplierLog, cfg ApplierConfig) *Applier {
 	if cfg.Env == "" {
 		cfg.Env = log.Env()
 	}
-	return &Applier{log: log, cfg: cfg, otherPayments: registered(cfg.Registerer, prometheus.NewCounterVec(
-		prometheus.CounterOpts{
-			Name: "paykit_other_payments_total",
-			Help: "Successes of a further payment of a charge that had succeeded already: someone must look.",
-		}, []string{"provider"})),
+	return &Applier{
+		log: log, cfg: cfg, otherPayments: registered(cfg.Registerer, prometheus.NewCounterVec(
+			prometheus.CounterOpts{
+				Name: "paykit_other_payments_total",
+				Help: "Successes of a further payment of a charge that had succeeded already: someone must look.",
+			}, []string{"provider"})),
 		refundsLost: registered(cfg.Registerer, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "paykit_refunds_not_kept_total",
 			Help: "Reports of refunds of charges that have more of them than an event holds: amountRefunded is too low, someone must look.",

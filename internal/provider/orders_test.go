@@ -242,7 +242,7 @@ func (v *orderViews) of(b *buyer, story told) (list, views []string) {
 	return list, views
 }
 
-var aTime = regexp.MustCompile(`\d{4}-\d\d-\d\dT[\d:.]+Z`) //nolint:gochecknoglobals // a constant
+var aTime = regexp.MustCompile(`\d{4}-\d\d-\d\dT[\d:.]+Z`)
 
 // anonymous puts the same words in the place of what is a buyer's own.
 func (v *orderViews) anonymous(b *buyer, text string) string {

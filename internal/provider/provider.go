@@ -19,7 +19,7 @@ import (
 // parameters that are frozen in that event: the provider does the thing at most once while it remembers the key. Another
 // key is only used where the provider keeps a server error under the first ([Error.Replayed]), and never for a refund.
 // Every method fails with an [*Error]; what it does not classify is in doubt. Calls may run at once.
-type API interface {
+type API interface { //nolint:interfacebloat // seven small ones; whoever needs one of them takes that
 	Customers
 	Sessions
 	Payments

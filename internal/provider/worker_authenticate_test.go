@@ -70,7 +70,7 @@ func TestAuthenticationRaces(t *testing.T) {
 			p.updateCharge(c.ID, events.CancelCharge{})
 		}, events.ChargeStatusSucceeded, "", 1},
 		{"authenticated and then declined", card, func(w *world, p *person, c *events.Charge) {
-			p.declineNext(1, "insufficient_funds")
+			p.declineNext(1)
 			w.authenticate(c.ProviderPaymentID, "complete")
 		}, events.ChargeStatusFailed, events.FailureCardDeclined, 0},
 		{"authentication failed", card, func(w *world, _ *person, c *events.Charge) {

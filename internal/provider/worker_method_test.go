@@ -223,7 +223,7 @@ func TestCardIsUpdatedAutomatically(t *testing.T) {
 }
 
 // attach attaches a card at the provider, as a page would, and waits until it is known.
-func (p *person) attach(worker *provider.Worker, card string) (pm string, m *events.PaymentMethod) {
+func (p *person) attach(worker *provider.Worker, card string) *events.PaymentMethod {
 	p.w.t.Helper()
 	var attached struct {
 		ID string `json:"id"`
@@ -231,7 +231,7 @@ func (p *person) attach(worker *provider.Worker, card string) (pm string, m *eve
 	p.w.post("/v1/payment_methods/"+card+"/attach", url.Values{"customer": {p.cus}}, &attached)
 	p.w.hear(worker)
 	e := p.w.until(events.EntityPaymentMethod, events.PaymentMethodID(stripeID, attached.ID), methodLive(true))
-	return attached.ID, e.Data.PaymentMethod
+	return e.Data.PaymentMethod
 }
 
 // A card saved again is recognised, by whichever of its methods is live and was saved first.
@@ -242,11 +242,11 @@ func TestCardSavedTwice(t *testing.T) {
 	worker := w.worker()
 	w.run(worker)
 	w.listen()
-	_, first := p.attach(worker, "pm_card_visa")
-	_, second := p.attach(worker, "pm_card_visa")
-	_, other := p.attach(worker, "pm_card_mastercard")
+	first := p.attach(worker, "pm_card_visa")
+	second := p.attach(worker, "pm_card_visa")
+	other := p.attach(worker, "pm_card_mastercard")
 	stranger := w.buyer("pm_card_amex")
-	_, theirs := stranger.attach(worker, "pm_card_visa")
+	theirs := stranger.attach(worker, "pm_card_visa")
 	if first.DuplicateOf != "" || second.DuplicateOf != first.ID || other.DuplicateOf != "" || theirs.DuplicateOf != "" {
 		t.Fatalf("duplicates of %q, %q, %q, %q; want only the second of %s",
 			first.DuplicateOf, second.DuplicateOf, other.DuplicateOf, theirs.DuplicateOf, first.ID)
@@ -260,7 +260,7 @@ func TestCardSavedTwice(t *testing.T) {
 	// The first goes: the second is the earlier one from now on.
 	p.updateMethod(first.ID, events.DetachMethod{})
 	w.eventually("the way leads to the second", leadsTo(second.ID))
-	if _, third := p.attach(worker, "pm_card_visa"); third.DuplicateOf != second.ID {
+	if third := p.attach(worker, "pm_card_visa"); third.DuplicateOf != second.ID {
 		t.Errorf("the third is a duplicate of %q, want %s", third.DuplicateOf, second.ID)
 	}
 }
@@ -273,11 +273,11 @@ func TestCardSavedAgainAfterItWasDetached(t *testing.T) {
 	worker := w.worker()
 	w.run(worker)
 	w.listen()
-	_, first := p.attach(worker, "pm_card_visa")
+	first := p.attach(worker, "pm_card_visa")
 	p.updateMethod(first.ID, events.DetachMethod{})
 	w.until(events.EntityPaymentMethod, first.ID, methodLive(false))
-	_, second := p.attach(worker, "pm_card_visa")
-	_, third := p.attach(worker, "pm_card_visa")
+	second := p.attach(worker, "pm_card_visa")
+	third := p.attach(worker, "pm_card_visa")
 	if second.DuplicateOf != "" || third.DuplicateOf != second.ID {
 		t.Errorf("duplicates of %q and %q, want none and %s", second.DuplicateOf, third.DuplicateOf, second.ID)
 	}

@@ -31,9 +31,9 @@ func (p *person) retryCharge(delays ...time.Duration) eventlog.Entry {
 }
 
 // declineNext has the next payments with the person's card declined.
-func (p *person) declineNext(times int, declineCode string) {
+func (p *person) declineNext(times int) {
 	p.w.t.Helper()
-	p.w.control("/_sandbox/payment_methods/"+p.pm+"/decline", fmt.Sprintf(`{"times":%d,"declineCode":%q}`, times, declineCode))
+	p.w.control("/_sandbox/payment_methods/"+p.pm+"/decline", fmt.Sprintf(`{"times":%d,"declineCode":"insufficient_funds"}`, times))
 }
 
 func retryIs(status events.RetryStatus) func(*events.Event) bool {
@@ -114,7 +114,7 @@ func TestRetryLadderSucceeds(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	p := w.buyer("pm_card_visa")
-	p.declineNext(2, "insufficient_funds")
+	p.declineNext(2)
 	w.start()
 	c := w.untilCharge(p.retryCharge(step, step, time.Hour).Event.Subject, events.ChargeStatusSucceeded)
 	w.eventsOf(c.ID, "requested", "processing", "failed", "retry_requested", "failed", "retry_requested", "succeeded")
@@ -180,7 +180,7 @@ func TestRetryFaults(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			p := w.buyer("pm_card_visa")
-			p.declineNext(tt.declines, "insufficient_funds")
+			p.declineNext(tt.declines)
 			w.fault(`{"operation":"payment_intents.confirm","nth":2,` + tt.fault + `}`)
 			w.start()
 			id := p.retryCharge(step).Event.Subject
@@ -226,7 +226,7 @@ func TestRetrySurvivesKills(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			p := w.buyer("pm_card_visa")
-			p.declineNext(tt.declines, "insufficient_funds")
+			p.declineNext(tt.declines)
 			id := p.retryCharge(step).Event.Subject
 			w.runUntil(tt.point)
 			w.called()
@@ -318,7 +318,7 @@ func TestRetryCanceledWhileItIsLookedAt(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			p := w.buyer("pm_card_visa")
-			p.declineNext(1, "insufficient_funds")
+			p.declineNext(1)
 			id := p.retryCharge(step).Event.Subject
 			w.runUntil("retry_requested")
 			var once sync.Once // settling looks at the same moment: it too gets its answer only after this
@@ -345,7 +345,7 @@ func TestRetryByTwoWorkersAtOnce(t *testing.T) {
 	p := w.buyer("pm_card_visa")
 	one, two := w.worker(), w.worker()
 	for _, declines := range []int{1, 2} {
-		p.declineNext(declines, "insufficient_funds")
+		p.declineNext(declines)
 		first := p.retryCharge(time.Millisecond)
 		if got := one.CarryOut(t.Context(), w.message(first, 1)); got != eventlog.Done() {
 			t.Fatalf("%+v\n%s", got, w.logs)

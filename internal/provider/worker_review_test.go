@@ -264,7 +264,7 @@ func TestAttemptThatStaysInDoubt(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	p := w.buyer("pm_card_visa")
-	p.declineNext(1, "insufficient_funds")
+	p.declineNext(1)
 	w.fault(`{"operation":"payment_intents.confirm","nth":2,"times":100,"kind":"drop"}`)
 	stop := w.start()
 	id := p.retryCharge(step).Event.Subject

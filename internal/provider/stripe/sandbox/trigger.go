@@ -39,12 +39,12 @@ func triggers() map[string]func(*triggerRun) {
 		"customer.updated": func(t *triggerRun) { t.do(updateCustomer, t.customerID(), "description", "Updated by a trigger") },
 		"customer.deleted": func(t *triggerRun) { t.do(deleteCustomer, t.customerID()) },
 
-		"payment_method.attached": func(t *triggerRun) { t.save(goodCard) },
+		"payment_method.attached": func(t *triggerRun) { t.save() },
 		"payment_method.updated": func(t *triggerRun) {
-			t.do(updateMethod, t.save(goodCard), "card[exp_month]", "12", "metadata[updated]", "yes")
+			t.do(updateMethod, t.save(), "card[exp_month]", "12", "metadata[updated]", "yes")
 		},
-		"payment_method.automatically_updated": func(t *triggerRun) { t.replaceCard(t.save(goodCard)) },
-		"payment_method.detached":              func(t *triggerRun) { t.do(detachMethod, t.save(goodCard)) },
+		"payment_method.automatically_updated": func(t *triggerRun) { t.replaceCard(t.save()) },
+		"payment_method.detached":              func(t *triggerRun) { t.do(detachMethod, t.save()) },
 
 		"payment_intent.processing":                func(t *triggerRun) { t.debit("delayed_success") },
 		"payment_intent.created":                   func(t *triggerRun) { t.begin() },
@@ -185,8 +185,8 @@ func (t *triggerRun) customerID() string {
 	return t.made["customer"]
 }
 
-func (t *triggerRun) save(card string) string {
-	t.do(attachMethod, card, "customer", t.customerID())
+func (t *triggerRun) save() string {
+	t.do(attachMethod, goodCard, "customer", t.customerID())
 	return t.made["payment_method"]
 }
 
