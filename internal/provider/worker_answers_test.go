@@ -114,7 +114,7 @@ func TestAttemptThatMustNotBeRepeated(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	p := w.buyer("pm_card_visa")
-	p.declineNext(1, "insufficient_funds")
+	p.declineNext(1)
 	id := p.retryCharge(step).Event.Subject
 	w.runUntil("retry_requested")
 	w.fault(`{"operation":"payment_intents.confirm","kind":"status","status":500,"when":"before","headers":{"Stripe-Should-Retry":"false"}}`)

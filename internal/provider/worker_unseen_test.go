@@ -51,7 +51,7 @@ func TestMoneyThatNobodyCanSee(t *testing.T) {
 				return e.Event.Subject
 			}, events.ChargeStatusInDoubt, []string{"requested", "processing", "in_doubt", "review_requested"}},
 			{"an attempt", "pm_card_visa", func(w *world, p *person) string {
-				p.declineNext(1, "insufficient_funds")
+				p.declineNext(1)
 				id := p.retryCharge(step).Event.Subject
 				w.runUntil("retry_requested")
 				w.stopAt("retry_answered", w.last(id, events.ChargeStatusFailed))
