@@ -22,6 +22,7 @@ const clientTimeout = 20 * time.Second
 type Stripe struct {
 	now   func() time.Time
 	later func(d time.Duration, do func()) // plans what Stripe does by itself
+	late  bool                             // a call is carried out that nobody waits for any more
 	tell  func(e *webhook)                 // is told each event
 
 	n         int
@@ -50,6 +51,7 @@ type customer struct {
 	profile provider.Profile
 	def     string
 	deleted bool
+	stale   bool // the profile is of a push that was carried out when nobody waited for it any more
 	created time.Time
 }
 

@@ -54,7 +54,9 @@ func call[T any](ctx context.Context, a *API, operation, key, params string, do 
 	switch {
 	case f.late > 0:
 		a.net.Later(f.late, func() {
+			a.s.late = true
 			_, _, _ = run(a.s, operation, key, params, f, do) // nobody waits for the answer
+			a.s.late = false
 		})
 		if one := a.s.keys[key]; key != "" && (one == nil || a.s.now().Sub(one.at) > keyLife) {
 			a.s.keys[key] = &stored{params: operation + params, at: a.s.now()}
@@ -216,6 +218,7 @@ func (a *API) UpdateCustomer(ctx context.Context, key, id string, p provider.Pro
 			metadata = map[string]string{}
 		}
 		maps.Copy(metadata, c.owner.Metadata())
+		c.stale = a.s.late
 		c.profile = provider.Profile{Email: p.Email, Name: p.Name, Metadata: metadata}
 		a.s.emit("customer.updated", id)
 		return none{}, nil
