@@ -137,7 +137,7 @@ func TestWitnessesAndTheBreaker(t *testing.T) {
 	w := newWorld(t)
 	api := provider.Guard(stripeID, w.api, 1000, time.Now)
 	w.fault(`{"operation":"events.list","times":1000,"kind":"status","status":500}`)
-	for range 5 {
+	for range 11 { // one more than opens it
 		for name, read := range longReads(api) {
 			if err := read(t.Context()); err == nil {
 				t.Fatal(name, "has no error")
