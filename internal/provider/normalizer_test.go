@@ -1,6 +1,7 @@
 package provider_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -285,12 +286,19 @@ func TestParkedReportsAreLetGo(t *testing.T) {
 		want  string
 	}{
 		{0, "parked"}, {time.Hour, "parked"}, {time.Hour, "parked"},
+		{time.Hour, "waiting"}, // the storage does not answer, and takes no other delivery either
+		{time.Second, "parked"}, {time.Hour, "parked"}, {time.Hour, "parked"},
 		{5 * time.Hour, "parked"}, // nobody has looked for hours: that was our standstill
 		{time.Hour, "parked"}, {time.Hour, "parked"}, {time.Hour, "let_go"},
 	} {
 		now.Add(int64(step.later))
 		m.Attempt = i + 1
-		got := n.Handle(t.Context(), m)
+		ctx, cancel := context.WithCancel(t.Context())
+		if step.want == "waiting" {
+			cancel()
+		}
+		got := n.Handle(ctx, m)
+		cancel()
 		if result := in.wait(1)[0]; result != step.want || (got == eventlog.Done()) != (step.want == "let_go") {
 			t.Fatalf("look %d: %s, %+v", i+1, result, got)
 		}

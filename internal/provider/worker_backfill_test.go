@@ -169,6 +169,13 @@ func TestBackfillComesBack(t *testing.T) {
 	if n := w.inbox(); n != 0 {
 		t.Fatalf("%d deliveries were stored", n)
 	}
+	for range 2 {
+		w.advance(5 * time.Hour)
+		read()
+	}
+	if n := w.inbox(); n != 0 {
+		t.Fatalf("%d deliveries were stored", n)
+	}
 	w.advance(5 * time.Hour)
 	p.updateCharge(id, events.PaymentObserved{Payment: events.Payment{ID: pi, Status: events.PaymentSucceeded}})
 	api.bodies[1] = product("as if max_payload had been raised")
