@@ -13,10 +13,9 @@ import (
 )
 
 // The canary of virtual time: a message that is put off for a day comes after a day, one that is not answered comes after
-// AckWait, and neither takes long. If it fails or ends with a panic after an update of nats-server, virtual time does not
+// AckWait, and real time does not pass with it (the helper ends what does). If it fails or ends with a panic after an update of nats-server, virtual time does not
 // work with it.
 func TestVirtualTime(t *testing.T) { //nolint:paralleltest // see Virtual
-	began := time.Now()
 	eventlogtest.Virtual(t, func(t *testing.T, s *eventlogtest.Server) {
 		t.Helper()
 		l := eventlogtest.Open(t, s.Conn(t))
@@ -62,7 +61,4 @@ func TestVirtualTime(t *testing.T) { //nolint:paralleltest // see Virtual
 			t.Errorf("only %s have passed", passed)
 		}
 	})
-	if took := time.Since(began); took > time.Minute {
-		t.Errorf("a day took %s", took)
-	}
 }
