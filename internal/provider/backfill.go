@@ -100,9 +100,9 @@ func (w *Worker) backfillFrom(ctx context.Context, p *guardedAPI, hooks Webhooks
 			w.cfg.Logger.Warn().Err(err).Str("provider", p.id).Msg("a listed delivery is no event")
 			return nil
 		}
+		became := arrived
 		if _, ok := seen[d.ID]; !ok {
-			became, err := w.backfillOne(ctx, p.id, d, body)
-			if err != nil {
+			if became, err = w.backfillOne(ctx, p.id, d, body); err != nil {
 				return err
 			}
 			// Only of types that mean something: the list also holds those that the endpoint is not sent. The first
@@ -110,12 +110,12 @@ func (w *Worker) backfillFrom(ctx context.Context, p *guardedAPI, hooks Webhooks
 			if !first && len(d.Observations) > 0 {
 				missed = missedSince(missed, d, became, started)
 			}
-			if became == toComeBack {
-				if started.Sub(d.CreatedAt) < backfillHold && d.CreatedAt.Before(mark) {
-					mark = d.CreatedAt
-				}
-				return nil
+		}
+		if became == toComeBack {
+			if started.Sub(d.CreatedAt) < backfillHold && d.CreatedAt.Before(mark) {
+				mark = d.CreatedAt
 			}
+			return nil
 		}
 		crashpoint.Hit("backfill.listed")
 		next[d.ID] = struct{}{}

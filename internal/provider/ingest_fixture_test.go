@@ -74,8 +74,8 @@ func newIngest(t *testing.T, o options) *ingest {
 	return in
 }
 
-// wake starts a normalizer, until the test ends or the returned function is called.
-func (in *ingest) wake(o options) (stop func()) {
+// wake starts a normalizer, until the test ends.
+func (in *ingest) wake(o options) {
 	in.t.Helper()
 	if o.lanes == 0 {
 		o.lanes = 1 // in the order of delivery, unless a test is about the opposite
@@ -90,19 +90,12 @@ func (in *ingest) wake(o options) (stop func()) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(in.t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- n.Run(ctx) }()
-	ended := false
-	stop = func() {
-		if ended {
-			return
-		}
-		ended = true
+	in.t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
 			in.t.Errorf("the normalizer ended with %v", err)
 		}
-	}
-	in.t.Cleanup(stop)
-	return stop
+	})
 }
 
 func (in *ingest) hooks() map[string]provider.Webhooks {

@@ -90,7 +90,8 @@ func TestErasingWaitsForAnOwner(t *testing.T) {
 		after time.Duration
 		kept  int
 	}{
-		{"the payment may still come", 23 * time.Hour, 1}, {"nobody will come", 25 * time.Hour, 0},
+		{"the payment may still come", 23 * time.Hour, 1},
+		{"nobody will come", 25 * time.Hour, 0},
 		{"the delivery waited for us before the deletion", -25 * time.Hour, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
