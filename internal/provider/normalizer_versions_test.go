@@ -367,8 +367,11 @@ func TestKeptCountedSilent(t *testing.T) {
 	if !slices.Equal(got, []string{"other_mode", "unchanged", "not_ours", "not_ours", "not_ours"}) {
 		t.Errorf("results %v", got)
 	}
-	if events := in.types(after); len(events) != 0 || in.deliveries() != before+5 || in.logs.String() != lines {
-		t.Errorf("events %v, %d stored, said: %s", events, in.deliveries()-before, strings.TrimPrefix(in.logs.String(), lines))
+	said := slices.DeleteFunc(slices.Collect(strings.Lines(strings.TrimPrefix(in.logs.String(), lines))), func(line string) bool {
+		return strings.Contains(line, "first delivery of a mode") // said once, whatever it is
+	})
+	if events := in.types(after); len(events) != 0 || in.deliveries() != before+5 || len(said) != 0 {
+		t.Errorf("events %v, %d stored, said: %s", events, in.deliveries()-before, said)
 	}
 	if n := in.counted("paykit_normalizer_deliveries_total", map[string]string{"result": "not_ours"}); n != 3 {
 		t.Errorf("counted %v", n)

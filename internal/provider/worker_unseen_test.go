@@ -75,6 +75,7 @@ func TestMoneyThatNobodyCanSee(t *testing.T) {
 				w.fault(`{"operation":"payment_intents.retrieve","times":1000,"kind":"status",` + fault + `}`)
 				worker := w.worker()
 				worker.BelieveAbsenceAfter(5 * time.Minute)
+				worker.HoldSettling(true)
 				look := func(after time.Duration, flagged bool) {
 					t.Helper()
 					w.advance(after)
