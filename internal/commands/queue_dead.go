@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/paykit-go/paykit/internal/crashpoint"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
 )
 
@@ -24,6 +25,7 @@ func (h *Handler) CarryOutDecision(ctx context.Context, d eventlog.Decided) even
 			return eventlog.Retry(backoff(d.Attempt))
 		}
 	}
+	crashpoint.Hit("queue.letter_done")
 	// A crash between putting back and erasing puts it back again: see PutBack. One after the erasure finds no letter.
 	if err := h.log.EraseDead(ctx, d.Letter.Sequence); err != nil {
 		log.Warn().Err(err).Msg("dead letter not erased yet")

@@ -25,6 +25,7 @@ func crashPoints() map[string][]string {
 			"normalizer.fetched", "normalizer.linked", "normalizer.observed", "normalizer.before_ack", "normalizer.buried",
 			"commands.validated", "commands.profile_stored", "commands.appended", "commands.answered",
 			"queue.fetched", "queue.rejected", "queue.before_erase", "eventlog.erased",
+			"queue.letter_done", "normalizer.letter_retried",
 		},
 		"worker": {
 			"worker.fetched", "worker.carried_out", "worker.customer_created", "worker.customer_linked",
@@ -32,7 +33,7 @@ func crashPoints() map[string][]string {
 			"worker.payment_recorded", "worker.confirm_answered", "worker.authenticate_answered", "worker.payment_settled",
 			"worker.payment_canceled", "worker.payment_unmade", "worker.page_unmade", "worker.doubt_recorded",
 			"worker.refund_created", "worker.method_detached", "worker.default_set",
-			"worker.erased_here", "worker.customer_erased", "worker.settle_asked", "worker.buried",
+			"worker.erased_here", "worker.customer_erased", "worker.settle_asked", "worker.buried", "worker.letter_retried",
 			"worker.retry_requested", "worker.retry_asked", "worker.retry_answered", "worker.retry_recorded", "worker.retry_stopped",
 		},
 		"ingest worker": {"eventlog.before_publish", "eventlog.published", "eventlog.before_ack", "eventlog.acked"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/paykit-go/paykit/internal/crashpoint"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
 )
 
@@ -32,6 +33,7 @@ func (n *Normalizer) CarryOutDecision(ctx context.Context, d eventlog.Decided) e
 	}
 	m.Attempt = d.Letter.Attempts + d.Attempt
 	result := n.work(ctx, &work{Message: m, since: d.Decision.At, retryOf: d.Letter.Sequence})
+	crashpoint.Hit("normalizer.letter_retried")
 	if result != eventlog.Erase() {
 		return result
 	}

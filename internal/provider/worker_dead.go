@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 
+	"github.com/paykit-go/paykit/internal/crashpoint"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
 )
 
@@ -94,7 +95,9 @@ func (w *Worker) CarryOutDecision(ctx context.Context, d eventlog.Decided) event
 	if d.Letter.Stage == eventlog.StageSettle {
 		r.consumer, do = eventlog.ConsumerSettling, w.settle
 	}
-	return w.work(ctx, r, do)
+	result := w.work(ctx, r, do)
+	crashpoint.Hit("worker.letter_retried")
+	return result
 }
 
 // spent tells whether a call that takes no money is not to be made under its key any more: see [keyIsSpent] and
