@@ -1,6 +1,7 @@
 package stripe
 
 import (
+	"maps"
 	"net/http"
 	"testing"
 
@@ -42,9 +43,7 @@ func TestDetachWithAFailingLookup(t *testing.T) {
 				t.Fatalf("detach: %v", err)
 			}
 			fault := map[string]any{"operation": "payment_methods.retrieve", "when": "before"}
-			for k, v := range tt.fault {
-				fault[k] = v
-			}
+			maps.Copy(fault, tt.fault)
 			if err := s.control(ctx, "/_sandbox/faults", fault); err != nil {
 				t.Fatal(err)
 			}
