@@ -18,7 +18,7 @@ import (
 const (
 	batchWorth = 8       // single writes that a batch costs as much as, until it was measured
 	batchMost  = 256     // deliveries of one batch; the server takes 1,000
-	batchRoom  = 4 << 20 // bytes of one batch
+	batchRoom  = 1 << 20 // bytes of one batch
 	costShare  = 8       // a measurement counts for an eighth of what is believed
 )
 

@@ -226,7 +226,7 @@ func TestABatchOnAFullServer(t *testing.T) {
 	var all sync.WaitGroup
 	var mu sync.Mutex
 	told := map[string]bool{}
-	full := 0
+	full, unknown := 0, 0
 	for i := range 100 {
 		all.Go(func() {
 			id := fmt.Sprint("evt_", i)
@@ -236,6 +236,8 @@ func TestABatchOnAFullServer(t *testing.T) {
 			switch {
 			case errors.Is(err, eventlog.ErrStorageFull):
 				full++
+			case eventlog.IsUnavailable(err): // a server in trouble may leave a batch without an answer: told again, it is a duplicate or new
+				unknown++
 			case err != nil || !ok:
 				t.Errorf("%s: %v, %v", id, ok, err)
 			default:
@@ -246,8 +248,8 @@ func TestABatchOnAFullServer(t *testing.T) {
 	all.Wait()
 	c := &crowd{Log: l}
 	subjects, _ := c.inbox(t)
-	if full == 0 || len(told) == 0 || len(subjects) != len(told) {
-		t.Errorf("%d refused, %d told stored, %d in the stream", full, len(told), len(subjects))
+	if full+unknown == 0 || len(told) == 0 || len(subjects) < len(told) || len(subjects) > len(told)+unknown {
+		t.Errorf("%d refused, %d not known, %d told stored, %d in the stream", full, unknown, len(told), len(subjects))
 	}
 	for subject := range told {
 		if subjects[subject] != 1 {
