@@ -64,12 +64,16 @@ const (
 	headerWait        = "Paykit-Wait"
 	headerSequence    = "Paykit-Sequence"
 	headerMinSequence = "Paykit-Min-Sequence"
+	headerAt          = "Paykit-At"
 	headerErrorCode   = "Nats-Service-Error-Code"
 
 	defaultProvider = "stripe"
 	defaultWait     = 4 * time.Second
 	maxWait         = 60 * time.Second
 	answerSlack     = 3 * time.Second // beyond the wait, for the way there and back
+	buildWait       = 5 * time.Minute // for views of the past that are being built
+	queryTimeout    = 10 * time.Second
+	buildPause      = 100 * time.Millisecond // between two questions about views that are being built
 	attempts        = 4
 )
 
@@ -178,13 +182,57 @@ func (c *Client) command(ctx context.Context, verb string, in, out any, options 
 	return c.ask(ctx, msg, in, out, min(max(o.wait, 0), maxWait)+answerSlack)
 }
 
+// QueryOption changes one query.
+type QueryOption func(*nats.Msg)
+
+// Point is a place in history: a sequence of the log, as answers and events name it, or a time.
+type Point interface {
+	int | int64 | uint64 | time.Time
+}
+
+// At has a query answered from the views as they were at a point: with everything up to that event, or up to that time. The
+// first query about a point waits until its views are built, which takes the longer the more events there are before it
+// (bound it by ctx; at most five minutes); those after it are as quick as any. Profiles are no history: customers come
+// without e-mail, name and metadata. A point that is still to come is refused.
+func At[P Point](point P) QueryOption {
+	text := fmt.Sprint(point)
+	if t, ok := any(point).(time.Time); ok {
+		text = t.UTC().Format(time.RFC3339Nano)
+	}
+	return func(msg *nats.Msg) { msg.Header.Set(headerAt, text) }
+}
+
 // query asks the views, which answer once they have what this client wrote.
-func (c *Client) query(ctx context.Context, name string, in, out any) error {
+func (c *Client) query(ctx context.Context, name string, in, out any, options []QueryOption) error {
 	msg := nats.NewMsg(c.prefix + ".query." + name)
+	for _, option := range options {
+		option(msg)
+	}
+	if msg.Header.Get(headerAt) != "" {
+		return c.askPast(ctx, msg, in, out)
+	}
 	if seen := c.seen.Load(); seen > 0 {
 		msg.Header.Set(headerMinSequence, strconv.FormatUint(seen, 10))
 	}
-	return c.ask(ctx, msg, in, out, 10*time.Second)
+	return c.ask(ctx, msg, in, out, queryTimeout)
+}
+
+// askPast asks again while the views are being built.
+func (c *Client) askPast(ctx context.Context, msg *nats.Msg, in, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, buildWait)
+	defer cancel()
+	for {
+		err := c.ask(ctx, msg, in, out, queryTimeout)
+		refusal, ok := errors.AsType[*Error](err)
+		if !ok || refusal.Code != CodeTimeout || refusal.Param != headerAt || ctx.Err() != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(buildPause): // it has waited for seconds already
+		}
+	}
 }
 
 func (c *Client) ask(ctx context.Context, msg *nats.Msg, in, out any, timeout time.Duration) error {

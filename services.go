@@ -54,18 +54,18 @@ func (s *CustomerService) Sync(ctx context.Context, in CustomerSync, o ...CallOp
 }
 
 // Get answers a customer by PayKit's id.
-func (s *CustomerService) Get(ctx context.Context, customerID string) (*Customer, error) {
-	return query[Customer](ctx, s.c, "customer.get", map[string]string{"customerId": customerID})
+func (s *CustomerService) Get(ctx context.Context, customerID string, o ...QueryOption) (*Customer, error) {
+	return query[Customer](ctx, s.c, "customer.get", map[string]string{"customerId": customerID}, o)
 }
 
 // GetByReference answers a customer by the app's own id.
-func (s *CustomerService) GetByReference(ctx context.Context, referenceID string) (*Customer, error) {
-	return query[Customer](ctx, s.c, "customer.get", map[string]string{"referenceId": referenceID})
+func (s *CustomerService) GetByReference(ctx context.Context, referenceID string, o ...QueryOption) (*Customer, error) {
+	return query[Customer](ctx, s.c, "customer.get", map[string]string{"referenceId": referenceID}, o)
 }
 
 // List answers the customers, newest first.
-func (s *CustomerService) List(ctx context.Context, p Page) (*List[Customer], error) {
-	return query[List[Customer]](ctx, s.c, "customer.list", p)
+func (s *CustomerService) List(ctx context.Context, p Page, o ...QueryOption) (*List[Customer], error) {
+	return query[List[Customer]](ctx, s.c, "customer.list", p, o)
 }
 
 // Delete deletes a customer and has its personal data erased, here and at the provider. History stays, without it.
@@ -105,8 +105,8 @@ func (s *CheckoutService) Expire(ctx context.Context, checkoutID string, o ...Ca
 }
 
 // Get answers a checkout.
-func (s *CheckoutService) Get(ctx context.Context, checkoutID string) (*Checkout, error) {
-	return query[Checkout](ctx, s.c, "checkout.get", map[string]string{"checkoutId": checkoutID})
+func (s *CheckoutService) Get(ctx context.Context, checkoutID string, o ...QueryOption) (*Checkout, error) {
+	return query[Checkout](ctx, s.c, "checkout.get", map[string]string{"checkoutId": checkoutID}, o)
 }
 
 // Setup is a hosted page that saves a payment method: send the buyer to its URL.
@@ -116,8 +116,8 @@ type Setup = events.Setup
 type SetupService struct{ c *Client }
 
 // Get answers a setup.
-func (s *SetupService) Get(ctx context.Context, setupID string) (*Setup, error) {
-	return query[Setup](ctx, s.c, "setup.get", map[string]string{"setupId": setupID})
+func (s *SetupService) Get(ctx context.Context, setupID string, o ...QueryOption) (*Setup, error) {
+	return query[Setup](ctx, s.c, "setup.get", map[string]string{"setupId": setupID}, o)
 }
 
 // PaymentMethod is a saved method.
@@ -157,13 +157,13 @@ func (s *PaymentMethodService) Attach(ctx context.Context, in PaymentMethodAttac
 }
 
 // List answers the live methods, the default first, then the newest.
-func (s *PaymentMethodService) List(ctx context.Context, in PaymentMethodList) (*List[PaymentMethod], error) {
-	return query[List[PaymentMethod]](ctx, s.c, "payment_method.list", in)
+func (s *PaymentMethodService) List(ctx context.Context, in PaymentMethodList, o ...QueryOption) (*List[PaymentMethod], error) {
+	return query[List[PaymentMethod]](ctx, s.c, "payment_method.list", in, o)
 }
 
 // Get answers a method, also a detached one.
-func (s *PaymentMethodService) Get(ctx context.Context, paymentMethodID string) (*PaymentMethod, error) {
-	return query[PaymentMethod](ctx, s.c, "payment_method.get", map[string]string{"paymentMethodId": paymentMethodID})
+func (s *PaymentMethodService) Get(ctx context.Context, paymentMethodID string, o ...QueryOption) (*PaymentMethod, error) {
+	return query[PaymentMethod](ctx, s.c, "payment_method.get", map[string]string{"paymentMethodId": paymentMethodID}, o)
 }
 
 // SetDefault makes a method the customer's default, here and at the provider.
@@ -307,13 +307,13 @@ func (s *ChargeService) Resolve(ctx context.Context, in ChargeResolve, o ...Call
 }
 
 // Get answers a charge.
-func (s *ChargeService) Get(ctx context.Context, chargeID string) (*Charge, error) {
-	return query[Charge](ctx, s.c, "charge.get", map[string]string{"chargeId": chargeID})
+func (s *ChargeService) Get(ctx context.Context, chargeID string, o ...QueryOption) (*Charge, error) {
+	return query[Charge](ctx, s.c, "charge.get", map[string]string{"chargeId": chargeID}, o)
 }
 
 // List answers charges, newest first.
-func (s *ChargeService) List(ctx context.Context, in ChargeList) (*List[Charge], error) {
-	return query[List[Charge]](ctx, s.c, "charge.list", in)
+func (s *ChargeService) List(ctx context.Context, in ChargeList, o ...QueryOption) (*List[Charge], error) {
+	return query[List[Charge]](ctx, s.c, "charge.list", in, o)
 }
 
 // Event is one stored event: CloudEvents attributes and data.
@@ -333,8 +333,8 @@ type EventList struct {
 type EventService struct{ c *Client }
 
 // List answers events, oldest first.
-func (s *EventService) List(ctx context.Context, in EventList) (*List[Event], error) {
-	return query[List[Event]](ctx, s.c, "event.list", in)
+func (s *EventService) List(ctx context.Context, in EventList, o ...QueryOption) (*List[Event], error) {
+	return query[List[Event]](ctx, s.c, "event.list", in, o)
 }
 
 // Settled waits until a charge has ended or needs the buyer, or ctx ends. It asks the views every half second.
@@ -367,9 +367,9 @@ func command[T any](ctx context.Context, c *Client, verb string, in any, o []Cal
 	return &out, nil
 }
 
-func query[T any](ctx context.Context, c *Client, name string, in any) (*T, error) {
+func query[T any](ctx context.Context, c *Client, name string, in any, o []QueryOption) (*T, error) {
 	var out T
-	if err := c.query(ctx, name, in, &out); err != nil {
+	if err := c.query(ctx, name, in, &out, o); err != nil {
 		return nil, err
 	}
 	return &out, nil

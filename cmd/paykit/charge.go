@@ -75,6 +75,7 @@ func (c chargeCreate) Run(a *app) error {
 }
 
 type chargeGet struct {
+	past
 	Charge string `arg:"" help:"Charge: chg_…"`
 }
 
@@ -84,7 +85,7 @@ func (c chargeGet) Run(a *app) error {
 		return err
 	}
 	defer pk.Close()
-	charge, err := pk.Charge.Get(a.ctx, c.Charge)
+	charge, err := pk.Charge.Get(a.ctx, c.Charge, c.options()...)
 	if err != nil {
 		return err
 	}
@@ -93,6 +94,7 @@ func (c chargeGet) Run(a *app) error {
 
 type chargeList struct {
 	page
+	past
 	Customer string `help:"Only this customer's: cust_… or your own id."`
 	Status   string `help:"Only with this status." enum:",requested,processing,requires_action,in_doubt,failed,canceled,succeeded" default:""`
 }
@@ -109,7 +111,7 @@ func (c chargeList) Run(a *app) error {
 			return err
 		}
 	}
-	list, err := pk.Charge.List(a.ctx, in)
+	list, err := pk.Charge.List(a.ctx, in, c.options()...)
 	if err != nil {
 		return err
 	}

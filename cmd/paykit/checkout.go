@@ -67,6 +67,7 @@ func (c checkoutCreate) Run(a *app) error {
 }
 
 type checkoutGet struct {
+	past
 	Checkout string `arg:"" help:"Checkout: chk_…"`
 }
 
@@ -76,7 +77,7 @@ func (c checkoutGet) Run(a *app) error {
 		return err
 	}
 	defer pk.Close()
-	checkout, err := pk.Checkout.Get(a.ctx, c.Checkout)
+	checkout, err := pk.Checkout.Get(a.ctx, c.Checkout, c.options()...)
 	if err != nil {
 		return err
 	}

@@ -44,7 +44,13 @@ func (c customerSync) Run(a *app) error {
 }
 
 type customerGet struct {
+	past
 	Customer string `arg:"" help:"Customer: cust_… or your own id."`
+}
+
+func (customerGet) Help() string {
+	return `  paykit customer get user_123
+  paykit customer get user_123 --at -2h     as it was two hours ago`
 }
 
 func (c customerGet) Run(a *app) error {
@@ -57,7 +63,7 @@ func (c customerGet) Run(a *app) error {
 	if strings.HasPrefix(c.Customer, "cust_") {
 		get = pk.Customer.Get
 	}
-	customer, err := get(a.ctx, c.Customer)
+	customer, err := get(a.ctx, c.Customer, c.options()...)
 	if err != nil {
 		return err
 	}
@@ -73,6 +79,7 @@ func (p page) page() paykit.Page { return paykit.Page{Limit: p.Limit, Cursor: p.
 
 type customerList struct {
 	page
+	past
 }
 
 func (c customerList) Run(a *app) error {
@@ -81,7 +88,7 @@ func (c customerList) Run(a *app) error {
 		return err
 	}
 	defer pk.Close()
-	list, err := pk.Customer.List(a.ctx, c.page.page())
+	list, err := pk.Customer.List(a.ctx, c.page.page(), c.options()...)
 	if err != nil {
 		return err
 	}

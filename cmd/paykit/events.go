@@ -13,7 +13,9 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/paykit-go/paykit"
+	"github.com/paykit-go/paykit/internal/daemon"
 	"github.com/paykit-go/paykit/internal/events"
+	"github.com/paykit-go/paykit/internal/events/eventlog"
 )
 
 type eventsCmd struct {
@@ -185,6 +187,7 @@ func (a *app) follow(ctx context.Context, policy jetstream.OrderedConsumerConfig
 
 type eventsList struct {
 	page
+	past
 	Customer string `help:"Of this customer: cust_… or your own id." xor:"whose"`
 	Entity   string `help:"Of this entity: any id of ours." xor:"whose"`
 }
@@ -204,7 +207,7 @@ func (c eventsList) Run(a *app) error {
 	if in.CustomerID == "" && in.EntityID == "" {
 		return c.newest(a)
 	}
-	list, err := pk.Event.List(a.ctx, in)
+	list, err := pk.Event.List(a.ctx, in, c.options()...)
 	if err != nil {
 		return err
 	}
@@ -212,8 +215,43 @@ func (c eventsList) Run(a *app) error {
 	return a.eventTable(list, list.Items)
 }
 
+// newestAt lists the log's last events, of everyone, as they were then.
+func (c eventsList) newestAt(a *app) error {
+	log, done, err := a.openLog()
+	if err != nil {
+		return err
+	}
+	defer done()
+	last, err := c.At.at(a.ctx, log, "--at")
+	if err != nil {
+		return err
+	}
+	first := uint64(1)
+	if n := uint64(max(c.Limit, 1)); last > n {
+		first = last - n + 1
+	}
+	list := paykit.List[paykit.Event]{Items: []paykit.Event{}}
+	err = log.Range(a.ctx, eventlog.HistoryFilter{}, first, last, func(s eventlog.Stored) error {
+		e, err := s.Entry()
+		if errors.Is(err, events.ErrUnknownType) { // of a newer version
+			return nil
+		}
+		if err == nil {
+			list.Items = append(list.Items, *e.Event)
+		}
+		return err
+	})
+	if err != nil {
+		return err //nolint:wrapcheck // says what it was
+	}
+	return a.eventTable(list, list.Items)
+}
+
 // newest lists the log's last events, of everyone.
 func (c eventsList) newest(a *app) error {
+	if c.At.set {
+		return c.newestAt(a)
+	}
 	first, err := a.startAt(c.Limit)
 	if err != nil || first == 0 {
 		return errors.Join(err, a.eventTable(paykit.List[paykit.Event]{Items: []paykit.Event{}}, nil))
@@ -266,6 +304,7 @@ func (a *app) eventTable(v any, list []paykit.Event) error {
 }
 
 type eventsShow struct {
+	past
 	ID string `arg:"" help:"An event's id, or an entity's: chg_…, chk_…, …"`
 }
 
@@ -285,7 +324,7 @@ func (c eventsShow) Run(a *app) error {
 		}
 		defer pk.Close()
 		for p := (paykit.Page{Limit: 100}); ; {
-			list, err := pk.Event.List(a.ctx, paykit.EventList{EntityID: c.ID, Page: p})
+			list, err := pk.Event.List(a.ctx, paykit.EventList{EntityID: c.ID, Page: p}, c.options()...)
 			if err != nil {
 				return err
 			}
@@ -298,6 +337,9 @@ func (c eventsShow) Run(a *app) error {
 				return nil
 			}
 		}
+	}
+	if c.At.set {
+		return &daemon.UsageError{Err: fmt.Errorf("--at: %w: it is for an entity's history, not for one event", errNoEvent)}
 	}
 	id, err := ulid.ParseStrict(c.ID)
 	if err != nil {

@@ -27,7 +27,7 @@ type cli struct {
 
 	Customer customerCmd `cmd:"" help:"Customers: sync, get, list, delete."`
 	Checkout checkoutCmd `cmd:"" help:"Hosted payment pages: create, get, expire, pay (sandbox)."`
-	Method   methodCmd   `cmd:"" help:"Saved payment methods: attach, list, set-default, detach."`
+	Method   methodCmd   `cmd:"" help:"Saved payment methods: attach, list, get, set-default, detach."`
 	Charge   chargeCmd   `cmd:"" help:"Charges: create, get, list, refund, cancel."`
 	Events   eventsCmd   `cmd:"" help:"What happened: tail, list, show."`
 	Dead     deadCmd     `cmd:"" help:"What could not be processed: list, show, retry, drop."`
@@ -66,7 +66,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
-	command, err := parser.Parse(args)
+	command, err := parser.Parse(agoArgs(args))
 	if exited { // --help was printed
 		return nil
 	}

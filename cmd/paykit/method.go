@@ -9,6 +9,7 @@ import (
 type methodCmd struct {
 	Attach     methodAttach     `cmd:"" help:"Open a hosted page that saves a method."`
 	List       methodList       `cmd:"" help:"List a customer's methods, the default first."`
+	Get        methodGet        `cmd:"" help:"Show a method."`
 	SetDefault methodSetDefault `cmd:"" help:"Make a method the customer's default."`
 	Detach     methodDetach     `cmd:"" help:"Take a method off its customer, for good."`
 }
@@ -48,6 +49,7 @@ func (c methodAttach) Run(a *app) error {
 
 type methodList struct {
 	page
+	past
 	Provider string `help:"Only this provider's."`
 	Customer string `required:"" help:"Customer: cust_… or your own id."`
 }
@@ -62,7 +64,7 @@ func (c methodList) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	list, err := pk.PaymentMethod.List(a.ctx, paykit.PaymentMethodList{ProviderID: c.Provider, CustomerID: id, Page: c.page.page()})
+	list, err := pk.PaymentMethod.List(a.ctx, paykit.PaymentMethodList{ProviderID: c.Provider, CustomerID: id, Page: c.page.page()}, c.options()...)
 	if err != nil {
 		return err
 	}
@@ -78,6 +80,29 @@ func (c methodList) Run(a *app) error {
 	}
 	defer a.more(list.NextCursor)
 	return a.show(list, []string{"ID", "TYPE", "CARD", "EXPIRES", "", "SAVED"}, rows...)
+}
+
+type methodGet struct {
+	past
+	Method string `arg:"" help:"Method: meth_…"`
+}
+
+func (methodGet) Help() string {
+	return `  paykit method get meth_…
+  paykit method get meth_… --at 2026-11-22     as it was when that day began`
+}
+
+func (c methodGet) Run(a *app) error {
+	pk, err := a.client()
+	if err != nil {
+		return err
+	}
+	defer pk.Close()
+	m, err := pk.PaymentMethod.Get(a.ctx, c.Method, c.options()...)
+	if err != nil {
+		return err
+	}
+	return a.method(m)
 }
 
 // methodRef are the flags of commands about one method.

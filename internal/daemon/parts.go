@@ -146,7 +146,7 @@ type Projector struct{ DataDir string }
 
 // Start opens the views.
 func (p Projector) Start(_ context.Context, e Env) (func(context.Context) error, error) {
-	views, err := projections.Open(p.DataDir, e.Log, projections.Config{Logger: e.Logger})
+	views, err := projections.Open(p.DataDir, e.Log, projections.Config{Logger: e.Logger, Registerer: e.HTTP.Metrics})
 	if err != nil {
 		return nil, err //nolint:wrapcheck // says which file and why
 	}

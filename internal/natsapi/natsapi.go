@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -56,7 +57,7 @@ type Answer struct {
 type Endpoint struct {
 	Verb string // "payment_method.list": what stands behind the service's subject
 
-	// Quick says that Handle neither waits nor asks anybody, unless the request has the service's WaitHeader. Such requests
+	// Quick says that Handle neither waits nor asks anybody, unless the request has one of the service's WaitHeaders. Such requests
 	// share a few goroutines, which costs half of what one for each does; every other request has its own.
 	Quick bool
 
@@ -72,8 +73,8 @@ type Config struct {
 	Description string
 	Subject     string // "paykit.query": what stands before the verbs
 	Endpoints   []Endpoint
-	WaitHeader  string // with this header even a quick endpoint's Handle may wait; "" = none does
-	Overloaded  string // what a refused caller is told
+	WaitHeaders []string // with one of these even a quick endpoint's Handle may wait
+	Overloaded  string   // what a refused caller is told
 
 	MayAnswer func(reply string) bool // answers go to no other subject
 	Ready     func()                  // told when requests are taken in; may be nil
@@ -169,7 +170,8 @@ func (s *service) accept(ctx context.Context, r request) {
 		return
 	}
 	s.inHand.Add(1)
-	if r.Quick && (s.WaitHeader == "" || r.Headers().Get(s.WaitHeader) == "") {
+	waits := slices.ContainsFunc(s.WaitHeaders, func(name string) bool { return r.Headers().Get(name) != "" })
+	if r.Quick && !waits {
 		s.quick <- r // never blocks
 		return
 	}

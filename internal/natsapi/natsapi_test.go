@@ -149,7 +149,7 @@ func TestAtOnce(t *testing.T) {
 		began <- struct{}{}
 		<-goOn
 	}
-	serve(t, srv.Conn(t), natsapi.Config{WaitHeader: "Wait", Endpoints: []natsapi.Endpoint{
+	serve(t, srv.Conn(t), natsapi.Config{WaitHeaders: []string{"Wait"}, Endpoints: []natsapi.Endpoint{
 		{Verb: "slow", Handle: func(context.Context, natsapi.Request) (natsapi.Answer, *events.Error) {
 			wait()
 			return natsapi.Answer{}, nil

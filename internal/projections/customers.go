@@ -90,7 +90,9 @@ func (q *queries) withProfile(ctx context.Context, c customerRow) (events.Custom
 		Metadata: map[string]string{}, ProviderAccounts: c.accounts,
 		CreatedAt: c.customer.CreatedAt, UpdatedAt: c.customer.UpdatedAt, DeletedAt: c.customer.DeletedAt,
 	}
-	if c.customer.Deleted() || c.customer.ProfileRevision == 0 {
+	// Profiles are no history: what a person had erased, or changed, is gone, and today's would stand beside what was true
+	// then.
+	if q.past || c.customer.Deleted() || c.customer.ProfileRevision == 0 {
 		return result, nil
 	}
 	revision, err := q.log.Profile(ctx, c.customer.ID)

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 	"go.etcd.io/bbolt"
 	"golang.org/x/sync/errgroup"
@@ -23,6 +25,8 @@ import (
 type Config struct {
 	Logger zerolog.Logger
 	Now    func() time.Time // for the names of files put aside; nil = time.Now
+
+	Registerer prometheus.Registerer // takes the metrics; nil = none
 }
 
 // Projector keeps the views of one data directory up to date and answers queries from them.
@@ -33,6 +37,7 @@ type Projector struct {
 	now      func() time.Time
 	progress *progress
 	store    atomic.Pointer[store] // replaced when a file is put aside
+	past     *pastMetrics
 }
 
 // Open opens or creates the views in dir. A file that can't be used is put aside under another name and a new one
@@ -40,6 +45,7 @@ type Projector struct {
 func Open(dir string, log *eventlog.Log, cfg Config) (*Projector, error) {
 	p := &Projector{
 		path: filepath.Join(dir, FileName), log: log, logger: cfg.Logger, now: cfg.Now, progress: newProgress(),
+		past: newPastMetrics(cfg.Registerer),
 	}
 	if p.now == nil {
 		p.now = time.Now
@@ -182,8 +188,17 @@ func (p *Projector) resume(ctx context.Context, s *store) (uint64, error) {
 
 // serve answers queries from a file that has caught up.
 func (p *Projector) serve(ctx context.Context, s *store, damaged chan<- error) error {
+	past := newPast(filepath.Dir(p.path), p.log, p.logger, p.past)
+	ctx, cancel := context.WithCancel(ctx)
+	var building sync.WaitGroup
+	building.Go(func() { past.run(ctx) })
+	defer func() {
+		cancel()
+		building.Wait()
+		past.end()
+	}()
 	service := &service{
-		log: p.log, logger: p.logger, applied: p.progress,
+		log: p.log, logger: p.logger, applied: p.progress, past: past,
 		damaged: func(err error) {
 			select {
 			case damaged <- err:

@@ -30,7 +30,8 @@ const (
 type queries struct {
 	store  *store
 	log    *eventlog.Log
-	budget int // bytes of a list's items
+	budget int  // bytes of a list's items
+	past   bool // the views are of an earlier sequence
 
 	walking sync.Mutex // one at a time walks all views
 }
@@ -110,6 +111,7 @@ type service struct {
 	applied *progress
 	damaged func(error) // told when a query found the file damaged
 	ready   func()      // told when queries are answered
+	past    *past
 }
 
 // listBudget is how large a list's items may get, so that the answer fits into one message.
@@ -122,7 +124,7 @@ func listBudget(maxPayload int64) int {
 func (s *service) serve(ctx context.Context, q *queries) error {
 	c := natsapi.Config{
 		Name: "paykit-query", Version: "1.0.0", Description: "queries of the views", Subject: s.log.Prefix() + ".query",
-		WaitHeader: headerMinSequence, Overloaded: "too many queries at once; try again",
+		WaitHeaders: []string{headerMinSequence, headerAt}, Overloaded: "too many queries at once; try again",
 		MayAnswer: s.log.MayAnswer, Ready: s.ready, Finish: finishTime, Logger: s.logger,
 	}
 	for _, e := range q.endpoints() {
@@ -130,20 +132,30 @@ func (s *service) serve(ctx context.Context, q *queries) error {
 			Verb: e.verb, Quick: e.quick,
 			Handle: func(inHand context.Context, r natsapi.Request) (natsapi.Answer, *events.Error) {
 				b, err := parseBody(r.Data, e.fields)
+				var a answer
 				if err == nil {
-					err = s.wait(ctx, r) // in vain once the service stops
+					a, err = s.answer(ctx, inHand, e, r, query{body: b, buffer: r.Buffer})
 				}
 				if err == nil {
-					var a answer
-					if a, err = e.answer(inHand, query{body: b, buffer: r.Buffer}); err == nil {
-						return a, nil
-					}
+					return a, nil
 				}
 				return answer{}, s.publicError(e, err)
 			},
 		})
 	}
 	return natsapi.Serve(ctx, s.log.Conn(), c)
+}
+
+// answer answers a query from the live views, or from those of the point that the request names. Waiting ends with ctx:
+// it is in vain once the service stops.
+func (s *service) answer(ctx, inHand context.Context, e endpoint, r natsapi.Request, q query) (answer, error) {
+	if at := r.Header.Get(headerAt); at != "" {
+		return s.answerAt(ctx, inHand, e.verb, at, q)
+	}
+	if err := s.wait(ctx, r); err != nil {
+		return answer{}, err
+	}
+	return e.answer(inHand, q)
 }
 
 // wait returns when the views have the sequence that a request asks for.

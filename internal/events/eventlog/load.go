@@ -39,6 +39,7 @@ type getRequest struct {
 	Last      string   `json:"last_by_subj,omitempty"`
 	Next      string   `json:"next_by_subj,omitempty"`
 	MultiLast []string `json:"multi_last,omitempty"`
+	UpTo      uint64   `json:"up_to_seq,omitempty"` // of MultiLast: nothing behind it
 	Batch     int      `json:"batch,omitempty"`
 	MaxBytes  int      `json:"max_bytes,omitempty"`
 }
