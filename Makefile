@@ -102,6 +102,10 @@ bench: ## the figures of docs/performance.md, each as a ratio within one run
 golden: ## write missing golden files (existing ones are never changed)
 	$(GO) test ./internal/events -run Golden -golden
 
+.PHONY: schema
+schema: ## write the JSON Schemas of the contract anew, from the Go types
+	$(GO) test -count=1 ./internal/schema -run '^TestCurrent$$' -write
+
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf $(BIN)

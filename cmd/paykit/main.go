@@ -36,6 +36,7 @@ type cli struct {
 	Rebuild    rebuildCmd    `cmd:"" help:"Build the views anew from the first event, into a fresh file."`
 	Verify     verifyCmd     `cmd:"" help:"Check the log and the views: nothing missing, nothing changed, no money twice."`
 	Reconcile  reconcileCmd  `cmd:"" help:"Compare the log with what Stripe has, and append the events that are missing."`
+	Schema     schemaCmd     `cmd:"" help:"Print the JSON Schemas of the public contract, and check documents against them."`
 	Completion completionCmd `cmd:"" help:"Print a completion script for bash, zsh or fish."`
 }
 

@@ -23,6 +23,9 @@ const currencies = "usd aed afn all amd ang aoa ars aud awg azn bam bbd bdt bgn 
 	"nad ngn nio nok npr nzd omr pab pen pgk php pkr pln pyg qar ron rsd rub rwf sar sbd scr sek sgd shp sle sos srd std " +
 	"szl thb tjs tnd top try ttd twd tzs uah ugx uyu uzs vnd vuv wst xaf xcd xcg xof xpf yer zar zmw"
 
+// Currencies lists the currencies that Stripe takes payments in.
+func Currencies() []string { return strings.Fields(currencies) }
+
 // Known tells whether Stripe takes payments in the currency.
 func (c Currency) Known() bool {
 	return len(c) == 3 && strings.Index(currencies, string(c))%4 == 0
