@@ -58,6 +58,7 @@ func publishing() []permission {
 		{"paykit.inbox.stripe.evt_1.none", writers},
 		{"paykit.profile.cust_1", "ingest"},
 		{"paykit.dead.worker.1.none", writers},
+		{"paykit.call.charge.chg_1.cust_1", "worker"},
 		{"paykit.dead.decision.1.none", writers + " operator"},
 		{"paykit.cmd.charge.create", "ingest " + clients},
 		{"paykit.api.charge.create", clients},
@@ -81,13 +82,19 @@ func publishing() []permission {
 		{"$JS.API.DIRECT.GET.PAYKIT_LOG", "provision operator " + all},
 		{"$JS.API.DIRECT.GET.PAYKIT_LOG." + log, "provision"},
 		{"$JS.API.DIRECT.GET.PAYKIT_PROFILES", "provision ingest worker"},
-		{"$JS.API.DIRECT.GET.PAYKIT_INBOX", "provision ingest worker"},
+		{"$JS.API.STREAM.INFO.PAYKIT_CALLS", "provision operator " + all},
+		{"$JS.API.DIRECT.GET.PAYKIT_CALLS", "provision operator"},
+		{"$JS.API.STREAM.MSG.GET.PAYKIT_CALLS", "provision operator"},
+		{"$JS.API.STREAM.MSG.DELETE.PAYKIT_CALLS", "provision"},
+		{"$JS.API.DIRECT.GET.PAYKIT_LINKS", "provision ingest worker operator"},
+		{"$JS.API.STREAM.MSG.GET.PAYKIT_LINKS", "provision ingest worker operator"},
+		{"$JS.API.DIRECT.GET.PAYKIT_INBOX", "provision ingest worker operator"},
 		{"$JS.API.DIRECT.GET.PAYKIT_COMMANDS", "provision"},
 		{"$JS.API.DIRECT.GET.PAYKIT_DEAD", "provision worker operator"},
 		{"$JS.API.STREAM.MSG.GET.PAYKIT_DEAD", "provision operator " + writers},
 		{"$JS.API.STREAM.MSG.GET.PAYKIT_LOG", "provision operator " + writers},
 		{"$JS.API.STREAM.MSG.GET.PAYKIT_PROFILES", "provision " + all},
-		{"$JS.API.STREAM.MSG.GET.PAYKIT_INBOX", "provision " + writers},
+		{"$JS.API.STREAM.MSG.GET.PAYKIT_INBOX", "provision operator " + writers},
 		{"$JS.API.STREAM.MSG.DELETE.PAYKIT_LOG", "provision"},
 		{"$JS.API.STREAM.MSG.DELETE.PAYKIT_LINKS", "provision"},
 		{"$JS.API.STREAM.MSG.DELETE.PAYKIT_INBOX", "provision " + writers},
@@ -115,7 +122,7 @@ func publishing() []permission {
 		{"$JS.ACK.PAYKIT_DEAD.worker_decisions.1.1.1.1.1", "worker"},
 		{"$JS.ACK.PAYKIT_DEAD.ingest_decisions.1.1.1.1.1", "ingest"},
 	}
-	for _, stream := range []string{"LOG", "LINKS", "INBOX", "COMMANDS", "PROFILES", "DEAD"} {
+	for _, stream := range []string{"LOG", "LINKS", "INBOX", "COMMANDS", "PROFILES", "DEAD", "CALLS"} {
 		for _, verb := range []string{"CREATE", "UPDATE", "DELETE", "PURGE", "SNAPSHOT", "RESTORE", "PEER.REMOVE"} {
 			list = append(list, permission{"$JS.API.STREAM." + verb + ".PAYKIT_" + stream, "provision"})
 		}
@@ -143,6 +150,7 @@ func subscribing() []permission {
 		{"paykit.inbox.>", ""},
 		{"paykit.cmd.>", ""},
 		{"paykit.dead.>", ""},
+		{"paykit.call.>", ""},
 		{"paykit.>", ""},
 		{">", ""},
 		{"$SRV.PING", "ingest projector"},

@@ -121,7 +121,7 @@ func (p Worker) Start(_ context.Context, e Env) (func(context.Context) error, er
 		return nil, &UsageError{Err: fmt.Errorf("STRIPE_API_KEY, STRIPE_API_BASE: %w", err)}
 	}
 	worker := provider.NewWorker(e.Log, map[string]provider.API{stripeID: client}, provider.WorkerConfig{
-		Logger: e.Logger, Rate: p.Stripe.Rate, ReviewAfter: p.Stripe.ReviewAfter, Registerer: e.HTTP.Metrics,
+		Logger: e.Logger, Rate: p.Stripe.Rate, ReviewAfter: p.Stripe.ReviewAfter, Registerer: e.HTTP.Metrics, Calls: e.Log,
 		Webhooks: map[string]provider.Webhooks{stripeID: &stripe.Webhooks{}}, // without secrets: it reads, and verifies nothing
 	})
 	e.HTTP.Check(Check{Name: "provider", Ready: worker.Ready}, Check{Name: "backlog", Ready: worker.KeepsUp})

@@ -6,6 +6,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
 	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
 )
@@ -76,6 +79,16 @@ func Guard(id string, api API, perSecond float64, now func() time.Time) interfac
 } {
 	return guardedForTest{newGuardedAPI(id, api, perSecond, 0, newWorkerMetrics(nil), now)}
 }
+
+// GuardRecorded is Guard whose calls are recorded until stop, as a worker's are for an event.
+func GuardRecorded(id string, api API, store CallStore, r prometheus.Registerer) (guarded API, stop func()) {
+	g := newGuardedAPI(id, api, 100_000, 0, newWorkerMetrics(nil), time.Now)
+	g.calls = newCallRecorder(store, zerolog.Nop(), r)
+	return g, g.calls.start(context.Background())
+}
+
+// QueueOfCalls is how many records of calls wait at most.
+const QueueOfCalls = callsQueued
 
 type guardedForTest struct{ *guardedAPI }
 

@@ -32,6 +32,7 @@ type guardedAPI struct {
 	breaker *gobreaker.CircuitBreaker[struct{}]
 	metrics *workerMetrics
 	logger  zerolog.Logger
+	calls   *callRecorder // nil = no records
 	now     func() time.Time
 
 	mu      sync.Mutex

@@ -44,11 +44,12 @@ func (g *guardedAPI) paced(ctx context.Context, operation string) error {
 	return nil
 }
 
-// eachInTurn has every request of a call wait as the first one did, for which the caller has waited.
+// eachInTurn has every request of a call wait as the first one did, for which the caller has waited, and recorded: no call
+// of the worker's goes another way.
 func (g *guardedAPI) eachInTurn(ctx context.Context, operation string) context.Context {
 	began := g.now()
 	var further atomic.Bool
-	return WithTurns(ctx, func(ctx context.Context) error {
+	return WithTurns(g.calls.following(ctx, g.id), func(ctx context.Context) error {
 		if !further.Swap(true) {
 			return nil
 		}

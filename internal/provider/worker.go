@@ -57,6 +57,8 @@ type WorkerConfig struct {
 	Registerer prometheus.Registerer
 	// Random spreads retries: a number from 0 to below n; nil = at random.
 	Random func(n int64) int64
+	// Calls keeps a record of each HTTP request to a provider, for "paykit explain"; nil = none is kept.
+	Calls CallStore
 	// TripAfter is how many failures in a row, by the provider's fault, open the breaker; 0 = 10.
 	TripAfter uint32
 }
@@ -69,6 +71,7 @@ type Worker struct {
 	cfg       WorkerConfig
 	applier   *Applier
 	metrics   *workerMetrics
+	calls     *callRecorder // nil = none
 	accounts  accountCache
 	doubts    doubts
 	absences  absences
@@ -122,9 +125,10 @@ func NewWorker(log WorkerLog, providers map[string]API, cfg WorkerConfig) *Worke
 		w.backlogs = append(w.backlogs, newBacklog(log, consumer, cfg.Logger, cfg.Registerer))
 	}
 	w.carry = w.requests()
+	w.calls = newCallRecorder(cfg.Calls, cfg.Logger, cfg.Registerer)
 	for id, api := range providers {
 		w.providers[id] = newGuardedAPI(id, api, cfg.Rate, cfg.TripAfter, metrics, cfg.Now)
-		w.providers[id].logger = cfg.Logger
+		w.providers[id].logger, w.providers[id].calls = cfg.Logger, w.calls
 	}
 	return w
 }
@@ -149,7 +153,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	for _, b := range w.backlogs {
 		g.Go(func() error { return b.watch(gctx) })
 	}
+	stopRecording := w.calls.start(ctx)
 	err := g.Wait()
+	stopRecording() // after the calls in hand
 	if ctx.Err() != nil {
 		return nil //nolint:nilerr // the end of ctx is how a worker is told to end
 	}
@@ -362,7 +368,7 @@ func (w *Worker) work(ctx context.Context, r request, do func(context.Context, r
 	crashpoint.Hit("worker.fetched")
 	try, cancel := context.WithTimeout(ctx, w.tryMost)
 	defer cancel()
-	err = w.recovered(WithAttempt(try, r.attempt), r, do)
+	err = w.recovered(withUnit(WithAttempt(try, r.attempt), r), r, do)
 	return w.conclude(ctx, r, err, time.Since(started))
 }
 

@@ -125,7 +125,7 @@ func (w *world) worker() *provider.Worker {
 	w.t.Helper()
 	worker := provider.NewWorker(w.log, map[string]provider.API{stripeID: w.client()}, provider.WorkerConfig{
 		Webhooks: map[string]provider.Webhooks{stripeID: &stripe.Webhooks{}},
-		Logger:   zerolog.New(w.logs), Now: w.now, Registerer: w.metrics,
+		Logger:   zerolog.New(w.logs), Now: w.now, Registerer: w.metrics, Calls: w.log,
 	})
 	worker.LookAfter(100*time.Millisecond, 300*time.Millisecond, 50*time.Millisecond)
 	return worker

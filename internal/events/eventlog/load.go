@@ -42,6 +42,8 @@ type getRequest struct {
 	UpTo      uint64   `json:"up_to_seq,omitempty"` // of MultiLast: nothing behind it
 	Batch     int      `json:"batch,omitempty"`
 	MaxBytes  int      `json:"max_bytes,omitempty"`
+
+	StartTime *time.Time `json:"start_time,omitempty"` // with Next, in place of Sequence
 }
 
 // direct reads one message, from whichever server has it: after a write to a replicated stream it may answer what was

@@ -89,6 +89,11 @@ func (p *provisioner) stream(ctx context.Context, want jetstream.StreamConfig) e
 	if p.cfg.Replicas > 0 {
 		next.Replicas = p.cfg.Replicas
 	}
+	if want.Name == streamName(p.cfg.Prefix, streamCalls) {
+		if err := keepCalls(got, &next); err != nil {
+			return err
+		}
+	}
 	if isLog {
 		if err := p.oldLog(ctx, got, &next); err != nil {
 			return err
@@ -120,6 +125,15 @@ func repaired(want, got jetstream.StreamConfig) jetstream.StreamConfig {
 	next.MirrorDirect, next.Template = got.MirrorDirect, got.Template
 	next.DenyPurge = want.DenyPurge || got.DenyPurge // can't be taken back
 	return next
+}
+
+// keepCalls leaves to the records of calls what their operator chose, and says what can't be changed in place.
+func keepCalls(got jetstream.StreamConfig, next *jetstream.StreamConfig) error {
+	next.Discard, next.PersistMode = got.Discard, got.PersistMode
+	if next.Replicas > 1 && got.PersistMode == jetstream.AsyncPersistMode {
+		return fmt.Errorf("a stream made for one server can't be replicated: its records of calls only explain, so delete it (nats stream rm %s) and provision again", got.Name)
+	}
+	return nil
 }
 
 // newLog completes the configuration of a LOG that is about to be made.

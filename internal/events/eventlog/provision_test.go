@@ -26,7 +26,7 @@ func TestProvisionIsIdempotent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(first.Created) != 12 || first.Env == "" || first.MaxBytes <= 0 {
+	if len(first.Created) != 13 || first.Env == "" || first.MaxBytes <= 0 {
 		t.Errorf("first: %+v", first)
 	}
 	l, err := eventlog.Open(t.Context(), nc, eventlog.Config{})
@@ -38,7 +38,7 @@ func TestProvisionIsIdempotent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(second.Unchanged) != 12 || second.Env != first.Env || second.MaxBytes != first.MaxBytes {
+	if len(second.Unchanged) != 13 || second.Env != first.Env || second.MaxBytes != first.MaxBytes {
 		t.Errorf("second: %+v, first: %+v", second, first)
 	}
 	if l.Env() != first.Env || l.Prefix() != "paykit" {
@@ -54,7 +54,7 @@ func TestProvisionIsIdempotent(t *testing.T) {
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	if want := "PAYKIT_COMMANDS PAYKIT_DEAD PAYKIT_INBOX PAYKIT_LINKS PAYKIT_LOG PAYKIT_PROFILES"; strings.Join(names, " ") != want {
+	if want := "PAYKIT_CALLS PAYKIT_COMMANDS PAYKIT_DEAD PAYKIT_INBOX PAYKIT_LINKS PAYKIT_LOG PAYKIT_PROFILES"; strings.Join(names, " ") != want {
 		t.Errorf("streams %v", names)
 	}
 	if stream, created := l.CommandsCreated(t.Context()); stream != "PAYKIT_COMMANDS" || time.Since(created) > time.Minute {
@@ -225,6 +225,13 @@ func TestWeakenedStreams(t *testing.T) {
 			c.RePublish = &jetstream.RePublish{Source: ">", Destination: "leak.>"}
 		}},
 		{"PAYKIT_DEAD", "max_age", "8760h0m0s", "0s", false, false, func(c *jetstream.StreamConfig) { c.MaxAge = 0 }},
+		{"PAYKIT_CALLS", "max_age", "8760h0m0s", "24h0m0s", false, false, func(c *jetstream.StreamConfig) { c.MaxAge = 24 * time.Hour }},
+		{"PAYKIT_CALLS", "subjects", "[paykit.call.*.*.*]", "[paykit.call.charge.*.*]", false, false, func(c *jetstream.StreamConfig) {
+			c.Subjects = []string{"paykit.call.charge.*.*"}
+		}},
+		{"PAYKIT_CALLS", "storage", "File", "Memory", true, true, func(c *jetstream.StreamConfig) {
+			c.Storage, c.PersistMode = jetstream.MemoryStorage, jetstream.DefaultPersistMode
+		}},
 	}
 	nc := eventlogtest.Start(t).Conn(t)
 	cfg := eventlog.Config{MaxBytes: 16 << 20}
@@ -311,6 +318,7 @@ func TestHarmlessDifferences(t *testing.T) {
 		c.Metadata["owner"] = "billing"
 	})
 	update(t, nc, "PAYKIT_PROFILES", func(c *jetstream.StreamConfig) { c.DenyPurge = true })
+	update(t, nc, "PAYKIT_CALLS", func(c *jetstream.StreamConfig) { c.MaxBytes, c.Discard = 1<<20, jetstream.DiscardOld })
 	j := js(t, l)
 	c, err := j.Consumer(t.Context(), "PAYKIT_LOG", "settling")
 	if err != nil {
@@ -516,7 +524,7 @@ func TestLinksAreRebuiltFromTheLog(t *testing.T) {
 		p := events.Payment{ID: "pi_3", Status: events.PaymentSucceeded, Amount: 100, Currency: "usd"}
 		return events.DecideCharge(last, events.PaymentObserved{ID: events.ReportedChargeID("stripe", "pi_3", ""), ProviderID: "stripe", Payment: p}, cause)
 	})
-	if r, err = eventlog.Provision(t.Context(), nc, eventlog.Config{}); err != nil || r.Links != 1 || len(r.Unchanged) != 12 {
+	if r, err = eventlog.Provision(t.Context(), nc, eventlog.Config{}); err != nil || r.Links != 1 || len(r.Unchanged) != 13 {
 		t.Errorf("one more: %+v, %v", r, err)
 	}
 }

@@ -192,17 +192,20 @@ func (c *Client) write(ctx context.Context, operation, key string, f func(p stri
 	})
 }
 
+// call makes a call. It is the one way to Stripe: each HTTP request of it is told to whoever keeps records.
 func (c *Client) call(ctx context.Context, operation string, write bool, f func(context.Context) error) (*watch, error) {
-	w := &watch{}
+	w := &watch{operation: operation}
 	start := time.Now()
 	err := f(w.attach(ctx))
 	line := c.log.Debug().Str("operation", operation).Int("status", w.status).Str("request_id", w.requestID()).
 		Int("attempt", provider.AttemptOf(ctx)).Int64("dur_ms", time.Since(start).Milliseconds())
 	if err != nil {
 		failed := classify(operation, write, err, w)
+		w.tell(ctx, failed)
 		line.Stringer("class", failed.Class).Msg("provider call failed")
 		return w, failed
 	}
+	w.tell(ctx, nil)
 	line.Msg("provider call answered")
 	return w, nil
 }

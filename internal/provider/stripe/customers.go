@@ -19,7 +19,9 @@ import (
 func (c *Client) CreateCustomer(ctx context.Context, key string, owner events.Owner) (string, error) {
 	var made *stripego.Customer
 	_, err := c.write(ctx, "customers.create", key, func(p stripego.Params) (err error) {
-		made, err = c.api.Customers.New(&stripego.CustomerParams{Params: p, Metadata: c.metadata(owner, nil)})
+		if made, err = c.api.Customers.New(&stripego.CustomerParams{Params: p, Metadata: c.metadata(owner, nil)}); err == nil {
+			toldMade(p.Context, made.ID)
+		}
 		return err
 	})
 	if err != nil {

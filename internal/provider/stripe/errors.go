@@ -35,9 +35,14 @@ var (
 // watch is what can be known of a call beside stripe-go's error: whether it left this machine, and the answer's head.
 // Except for connected it belongs to the goroutine that makes the call.
 type watch struct {
+	operation string
 	connected atomic.Bool // a connection was there, so something may have been sent
 	status    int         // of the last answer, 0 if none came
 	header    http.Header
+
+	began  time.Time // when the request was sent that is not told of yet; zero = there is none
+	key    string    // its idempotency key
+	object string    // the object it acts on, or made
 }
 
 type watchKey struct{}
@@ -54,6 +59,42 @@ func (w *watch) requestID() string { return word(w.header.Get("Request-Id")) }
 // replayed tells whether Stripe gave the stored answer of an earlier request with this key: true then, perhaps not now.
 func (w *watch) replayed() bool { return w.header.Get("Idempotent-Replayed") == "true" }
 
+// send notes a request that is about to be sent.
+func (w *watch) send(r *http.Request) {
+	w.began, w.key, w.object = time.Now(), r.Header.Get("Idempotency-Key"), objectIn(r.URL.Path)
+	w.status, w.header = 0, nil
+}
+
+// tell tells of the request that was sent last, if that is not done yet; failed is nil for one that was answered as wanted.
+func (w *watch) tell(ctx context.Context, failed *provider.Error) {
+	if w.began.IsZero() {
+		return // nothing was sent
+	}
+	provider.TellSent(ctx, provider.Sent{
+		Operation: w.operation, Key: w.key, ObjectID: w.object, Began: w.began, Took: time.Since(w.began),
+		Status: w.status, RequestID: w.requestID(), Replayed: w.replayed(), Err: failed,
+	})
+	w.began = time.Time{}
+}
+
+// toldMade notes the object that the call in ctx made, which its path does not name.
+func toldMade(ctx context.Context, id string) {
+	if w, ok := ctx.Value(watchKey{}).(*watch); ok {
+		w.object = word(id)
+	}
+}
+
+// objectIn finds the object that a path is about: /v1/payment_intents/pi_…/confirm. Every id of Stripe's has a prefix and "_",
+// and is no word of the API's, which has no digit and no capital letter.
+func objectIn(path string) string {
+	for part := range strings.SplitSeq(path, "/") {
+		if strings.Contains(part, "_") && strings.ContainsAny(part, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") {
+			return word(part)
+		}
+	}
+	return ""
+}
+
 // headerAttempt tells whoever looks at the traffic which try a write belongs to. Stripe does not read it, and it is no
 // parameter, so the tries stay the same call.
 const headerAttempt = "Paykit-Attempt"
@@ -62,8 +103,15 @@ const headerAttempt = "Paykit-Attempt"
 type watchTransport struct{ base http.RoundTripper }
 
 func (t watchTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	w, watched := r.Context().Value(watchKey{}).(*watch)
+	if watched {
+		w.tell(r.Context(), nil) // of a list's page before this one
+	}
 	if err := provider.Turn(r.Context()); err != nil {
 		return nil, err //nolint:wrapcheck // the caller's own
+	}
+	if watched {
+		w.send(r)
 	}
 	if r.Method != http.MethodGet {
 		attempt := provider.AttemptOf(r.Context())
@@ -71,7 +119,7 @@ func (t watchTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 		r.Header.Set(headerAttempt, strconv.Itoa(attempt))
 	}
 	res, err := t.base.RoundTrip(r)
-	if w, ok := r.Context().Value(watchKey{}).(*watch); ok && err == nil {
+	if watched && err == nil {
 		w.status, w.header = res.StatusCode, res.Header
 	}
 	return res, err

@@ -30,6 +30,7 @@ func (c *Client) CreatePayment(ctx context.Context, key string, r provider.Payme
 		if err != nil {
 			return err
 		}
+		toldMade(p.Context, made.ID)
 		return answered(made.LastResponse, &out)
 	})
 	if err != nil {

@@ -31,6 +31,7 @@ func (c *Client) CreateRefund(ctx context.Context, key string, r provider.Refund
 		if err != nil {
 			return err
 		}
+		toldMade(p.Context, made.ID)
 		return answered(made.LastResponse, &out)
 	})
 	if err != nil {

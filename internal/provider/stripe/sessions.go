@@ -26,6 +26,7 @@ func (c *Client) CreateSession(ctx context.Context, key string, r provider.Sessi
 		if err != nil {
 			return err
 		}
+		toldMade(p.Context, made.ID)
 		return answered(made.LastResponse, &out)
 	})
 	if err != nil {
