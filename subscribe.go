@@ -394,7 +394,7 @@ func laneOf(subject string) string {
 // deal calls the handler of a message's event once.
 func (s *subscription) deal(ctx context.Context, it *item) verdict {
 	e, err := events.Decode(it.data)
-	if errors.Is(err, events.ErrUnknownType) {
+	if errors.Is(err, events.ErrUnknownType) || errors.Is(err, events.ErrUnknownSchema) {
 		return notKnown // an app skips it, unless another of its processes is newer
 	}
 	if err != nil {

@@ -173,7 +173,7 @@ func (a *app) follow(ctx context.Context, policy jetstream.OrderedConsumerConfig
 			return fmt.Errorf("read the log: %w", err)
 		}
 		e, err := events.Decode(m.Data())
-		if errors.Is(err, events.ErrUnknownType) { // of a newer version
+		if errors.Is(err, events.ErrUnknownType) || errors.Is(err, events.ErrUnknownSchema) { // of a newer version
 			continue
 		}
 		if err != nil {

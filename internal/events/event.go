@@ -31,7 +31,8 @@ type Event struct {
 	PreviousDigest  string    `json:"previousdigest"`
 	Data            Data      `json:"data"`
 
-	digest string // of the bytes it was decoded from or encoded to
+	digest   string          // of the bytes it was decoded from or encoded to
+	snapshot json.RawMessage // its own bytes in those
 }
 
 // Data is the customer's reference and the entity's snapshot under its camelCase name. In a customer's own events
@@ -92,28 +93,19 @@ func (e *Event) Encode() ([]byte, error) {
 		return nil, fmt.Errorf("encode %s: %w", e.Type, err)
 	}
 	e.digest = Digest(b)
+	e.snapshot = cut(cut(b, "data"), e.Entity().field())
 	return b, nil
 }
 
-// Decode reads an event's stored bytes. Attributes and fields that it does not know are skipped, so that an older
-// program can read a newer event of a known type. It returns [ErrMalformed] or [ErrUnknownType].
-func Decode(b []byte) (*Event, error) {
-	var e Event
-	if err := json.Unmarshal(b, &e); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
-	}
-	if !e.Type.Known() {
-		return nil, fmt.Errorf("%w: %q", ErrUnknownType, e.Type)
-	}
-	if e.ID == "" || e.Subject == "" || e.EntityVersion < 1 || e.SpecVersion != "1.0" {
-		return nil, fmt.Errorf("%w: an attribute is missing", ErrMalformed)
-	}
-	if e.snapshotID() != e.Subject {
-		return nil, fmt.Errorf("%w: %s without the snapshot of its entity", ErrMalformed, e.Type)
-	}
-	e.digest = Digest(b)
-	return &e, nil
-}
+// Decode reads an event's stored bytes, of whichever schema version, into the current shape (see [Upcasters]). Attributes
+// and fields that it does not know are skipped, so that an older program can read a newer event of a known type. It returns
+// [ErrMalformed], [ErrUnknownType] or [ErrUnknownSchema].
+func Decode(b []byte) (*Event, error) { return Released().Decode(b) }
+
+// RawSnapshot is the snapshot's own bytes, in the current shape, as they stand in what the event was decoded from
+// (fields that only a newer program knows are still there) or encoded to; nil for an event that was neither. It must not be
+// changed.
+func (e *Event) RawSnapshot() json.RawMessage { return e.snapshot }
 
 // snapshotID is the id in the snapshot that the event's type promises, "" if there is none.
 func (e *Event) snapshotID() string {
@@ -194,7 +186,7 @@ func next(last *Event, typ Type, id string, c Cause, data Data) *Event {
 		Subject:         id,
 		Time:            c.at(last),
 		DataContentType: "application/json",
-		DataSchema:      "urn:paykit:" + string(typ.Entity()) + ":1",
+		DataSchema:      Released().Schema(typ.Entity()),
 		CorrelationID:   c.CommandID,
 		CausationID:     c.CausationID,
 		EntityVersion:   1,

@@ -109,39 +109,10 @@ func putRow(b *bbolt.Bucket, key []byte, e eventlog.Entry, state byte) (after, b
 	return after, before, b.Put(key, after.encode(key))
 }
 
-// snapshotOf cuts the snapshot's own bytes out of an event. They are not encoded anew, so fields that only a newer
-// program knows stay, and views made by an older and by a newer program are the same.
+// snapshotOf is an event's snapshot in the current shape. It is not encoded anew, so fields that only a newer program knows
+// stay, and views made by an older and by a newer program are the same.
 func snapshotOf(e eventlog.Entry) (json.RawMessage, error) {
-	var envelope struct {
-		Data struct {
-			Customer        json.RawMessage `json:"customer"`
-			ProviderAccount json.RawMessage `json:"providerAccount"`
-			Checkout        json.RawMessage `json:"checkout"`
-			Setup           json.RawMessage `json:"setup"`
-			PaymentMethod   json.RawMessage `json:"paymentMethod"`
-			Charge          json.RawMessage `json:"charge"`
-		} `json:"data"`
-	}
-	if err := json.Unmarshal(e.Raw, &envelope); err != nil {
-		return nil, fmt.Errorf("event at sequence %d: %w", e.Sequence, err)
-	}
-	d := envelope.Data
-	var snapshot json.RawMessage
-	switch e.Event.Entity() {
-	case events.EntityCustomer:
-		snapshot = d.Customer
-	case events.EntityProviderAccount:
-		snapshot = d.ProviderAccount
-	case events.EntityCheckout:
-		snapshot = d.Checkout
-	case events.EntitySetup:
-		snapshot = d.Setup
-	case events.EntityPaymentMethod:
-		snapshot = d.PaymentMethod
-	case events.EntityCharge:
-		snapshot = d.Charge
-	case events.EntityCommand: // has no view
-	}
+	snapshot := e.Event.RawSnapshot()
 	if len(snapshot) < 2 || snapshot[0] != '{' {
 		return nil, fmt.Errorf("event at sequence %d: %w: no snapshot", e.Sequence, events.ErrMalformed)
 	}

@@ -24,7 +24,8 @@ type Message struct {
 	Attempt  int       // counts deliveries from 1, also those that a shutdown or a crash cut short
 	Time     time.Time // when it was stored
 
-	event *events.Event // decoded already; nil = not
+	event     *events.Event    // decoded already; nil = not
+	upcasters events.Upcasters // nil = the program's own
 }
 
 // Message is an entry as a consumer would deliver it for the first time, for who hands out messages himself.
@@ -37,7 +38,10 @@ func (m Message) Event() (*events.Event, error) {
 	if m.event != nil {
 		return m.event, nil
 	}
-	return events.Decode(m.Data)
+	if m.upcasters == nil {
+		return events.Decode(m.Data)
+	}
+	return m.upcasters.Decode(m.Data)
 }
 
 // Result says what becomes of a message; the zero value is [Done].

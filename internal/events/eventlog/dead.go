@@ -189,7 +189,7 @@ func (l *Log) DeadMessage(ctx context.Context, d DeadLetter) (Message, error) {
 	}
 	return Message{
 		Stream: d.Stream, Sequence: m.Sequence, Subject: m.Subject, Data: m.Data, Header: m.Header,
-		Attempt: d.Attempts, Time: m.Time,
+		Attempt: d.Attempts, Time: m.Time, upcasters: l.cfg.Upcasters,
 	}, nil
 }
 

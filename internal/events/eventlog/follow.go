@@ -121,7 +121,7 @@ func (f *follower) consume(ctx context.Context) error {
 	failed := make(chan error, 1)
 	cc, err := cons.Consume(func(msg jetstream.Msg) {
 		select {
-		case messages <- decodeReceived(msg):
+		case messages <- f.l.received(msg):
 		case <-ctx.Done():
 		}
 	}, jetstream.PullMaxMessagesWithBytesLimit(followBuffer, followBytes), jetstream.PullExpiry(10*time.Second),
@@ -144,12 +144,12 @@ func (f *follower) consume(ctx context.Context) error {
 	return f.collect(ctx, messages, failed)
 }
 
-func decodeReceived(msg jetstream.Msg) received {
+func (l *Log) received(msg jetstream.Msg) received {
 	meta, err := msg.Metadata()
 	if err != nil {
 		return received{err: fmt.Errorf("%w: %w", errInterrupted, err)}
 	}
-	e, err := stored{Subject: msg.Subject(), Sequence: meta.Sequence.Stream, Data: msg.Data()}.entry()
+	e, err := l.entry(stored{Subject: msg.Subject(), Sequence: meta.Sequence.Stream, Data: msg.Data()})
 	e.Sequence = meta.Sequence.Stream
 	return received{entry: e, delivery: meta.Sequence.Consumer, pending: meta.NumPending, err: err}
 }

@@ -25,8 +25,9 @@ type stored struct {
 	Time     time.Time
 }
 
-func (s stored) entry() (Entry, error) {
-	ev, err := events.Decode(s.Data)
+// entry decodes a message of the LOG.
+func (l *Log) entry(s stored) (Entry, error) {
+	ev, err := l.cfg.Upcasters.Decode(s.Data)
 	if err != nil {
 		return Entry{}, &UnreadableError{Sequence: s.Sequence, Subject: s.Subject, Raw: s.Data, Err: err}
 	}
@@ -221,7 +222,7 @@ func (l *Log) Load(ctx context.Context, entity events.Entity, id string) (Entry,
 	if err != nil {
 		return Entry{}, fmt.Errorf("load %s %s: %w", entity, id, err)
 	}
-	return m.entry()
+	return l.entry(m)
 }
 
 // LoadFromLeader is [Log.Load] from the stream's leader: it sees every acknowledged event.
@@ -234,7 +235,7 @@ func (l *Log) LoadFromLeader(ctx context.Context, entity events.Entity, id strin
 	if err != nil {
 		return Entry{}, fmt.Errorf("load %s %s: %w", entity, id, err)
 	}
-	return m.entry()
+	return l.entry(m)
 }
 
 // Read reads the event at a sequence. It returns [ErrNotFound] if there is none.
@@ -243,7 +244,7 @@ func (l *Log) Read(ctx context.Context, sequence uint64) (Entry, error) {
 	if err != nil {
 		return Entry{}, fmt.Errorf("read the event at sequence %d: %w", sequence, err)
 	}
-	return m.entry()
+	return l.entry(m)
 }
 
 // HistoryFilter says whose events are wanted; empty fields match everything. An EntityID needs its Entity.
@@ -289,7 +290,7 @@ func (l *Log) History(ctx context.Context, f HistoryFilter, from uint64, limit i
 		return list, nil
 	}
 	err = l.walk(ctx, l.stream(streamLog), subject, from, func(m stored) (bool, error) {
-		e, err := m.entry()
+		e, err := l.entry(m)
 		if err != nil {
 			return false, err
 		}
@@ -314,7 +315,7 @@ func (l *Log) Scan(ctx context.Context, entity events.Entity, yield func(e Entry
 		return err
 	}
 	err = l.walk(ctx, l.stream(streamLog), subject, 1, func(m stored) (bool, error) {
-		e, err := m.entry()
+		e, err := l.entry(m)
 		if err != nil {
 			l.cfg.Logger.Warn().Err(err).Uint64("stream_seq", m.Sequence).Msg("event passed over: it can't be read")
 			return true, nil
@@ -358,7 +359,7 @@ func (l *Log) Latest(ctx context.Context, entity events.Entity, customerID strin
 	}
 	entries := make([]Entry, 0, len(last))
 	for _, m := range slices.SortedFunc(maps.Values(last), func(a, b stored) int { return int(a.Sequence) - int(b.Sequence) }) { //nolint:gosec // G115: sequences are far below 2^63
-		e, err := m.entry()
+		e, err := l.entry(m)
 		if err != nil {
 			return nil, err
 		}

@@ -24,6 +24,9 @@ type Config struct {
 	Replicas int              // of every stream, 1 or 3; 0 = 1 (Provision only)
 	Logger   zerolog.Logger   // zero value = silent
 	Now      func() time.Time // nil = time.Now
+
+	// Upcasters make old events new when they are read; nil = [events.Released].
+	Upcasters events.Upcasters
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -37,6 +40,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.Upcasters == nil {
+		c.Upcasters = events.Released()
 	}
 	return c, nil
 }

@@ -285,7 +285,7 @@ func (p *provisioner) rebuildLinks(ctx context.Context, l *Log) (int, error) {
 	seen := map[string]struct{}{} // of the links at hand: a charge's events are seldom far apart
 	for _, entity := range []events.Entity{events.EntityProviderAccount, events.EntityCharge, events.EntityPaymentMethod} {
 		err := l.walk(ctx, l.stream(streamLog), l.subject("log", string(entity), "*", "*", "*"), mark+1, func(m stored) (bool, error) {
-			e, err := m.entry()
+			e, err := l.entry(m)
 			if err != nil {
 				return false, err
 			}
