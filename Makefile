@@ -99,8 +99,8 @@ bench: ## the figures of docs/performance.md, each as a ratio within one run
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./internal/bench/...
 
 .PHONY: golden
-golden: ## write missing golden files (existing ones are never changed)
-	$(GO) test ./internal/events -run Golden -golden
+golden: ## write missing golden files and logs (existing ones are never changed)
+	$(GO) test ./internal/events ./internal/projections -run Golden -golden
 
 .PHONY: schema
 schema: ## write the JSON Schemas of the contract anew, from the Go types
