@@ -61,11 +61,13 @@ type Stored struct {
 	Sequence uint64
 	Subject  string
 	Raw      []byte
+
+	log *Log // that it was read from
 }
 
 // Entry decodes it. An event that can't be read is an [*UnreadableError].
 func (s Stored) Entry() (Entry, error) {
-	return stored{Subject: s.Subject, Sequence: s.Sequence, Data: s.Raw}.entry()
+	return s.log.entry(stored{Subject: s.Subject, Sequence: s.Sequence, Data: s.Raw})
 }
 
 // Range reads what is stored from one sequence (0 and 1 are the beginning) up to another, both included, and calls yield
@@ -92,7 +94,7 @@ func (l *Log) Range(ctx context.Context, f HistoryFilter, from, to uint64, yield
 			return false, nil
 		}
 		next = m.Sequence + 1
-		if err := yield(Stored{Sequence: m.Sequence, Subject: m.Subject, Raw: m.Data}); err != nil {
+		if err := yield(Stored{Sequence: m.Sequence, Subject: m.Subject, Raw: m.Data, log: l}); err != nil {
 			return false, err
 		}
 		return m.Sequence < to, nil
@@ -131,5 +133,5 @@ func (l *Log) LoadAt(ctx context.Context, entity events.Entity, id string, seque
 	if last.Sequence == 0 {
 		return Entry{}, fmt.Errorf("%s %s at sequence %d: %w", entity, id, sequence, ErrNotFound)
 	}
-	return last.entry()
+	return l.entry(last)
 }
