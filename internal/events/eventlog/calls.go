@@ -110,7 +110,7 @@ func (l *Log) FindCalls(ctx context.Context, text string, progress func(Found), 
 // FindEvents is [Log.FindCalls] for the events of the LOG. Of a stretch the newest come first.
 func (l *Log) FindEvents(ctx context.Context, text string, progress func(Found), yield func(e Entry) (bool, error)) error {
 	return l.findBack(ctx, streamLog, text, progress, func(m stored) (bool, error) {
-		e, err := m.entry()
+		e, err := l.entry(m)
 		if err != nil {
 			return true, nil //nolint:nilerr // "paykit verify" reports it; it can't be the one that is looked for
 		}
@@ -196,7 +196,7 @@ func (l *Log) EventByID(ctx context.Context, id string, decided time.Time) (Entr
 			return Entry{}, fmt.Errorf("event %s: %w", id, err)
 		}
 		for _, m := range list {
-			if e, err := m.entry(); err == nil && e.Event.ID == id {
+			if e, err := l.entry(m); err == nil && e.Event.ID == id {
 				found = &e
 				break
 			}
