@@ -1,4 +1,4 @@
-// Package plant is where bugs are planted, one at a time and by build tag: "plant_i1" to "plant_i11", each against the
-// invariant of its number. Without a tag Bug is a constant 0 and the compiler leaves nothing of a planted bug. The checker
-// proves itself on them: "make planted" builds the simulation with each and fails if one survives.
+// Package plant is where bugs are planted, one at a time, each against the invariant of its number: in a build with the tag
+// "planted" PLANT_BUG says which. In any other build Bug is a constant 0 and the compiler leaves nothing of them. The
+// checker proves itself on them: "make planted" builds the simulation once, runs it with each and fails if one survives.
 package plant

@@ -1,4 +1,4 @@
-//go:build !plant_i1 && !plant_i2 && !plant_i3 && !plant_i4 && !plant_i5 && !plant_i6 && !plant_i7 && !plant_i8 && !plant_i9 && !plant_i10 && !plant_i11
+//go:build !planted
 
 package plant
 

@@ -6,7 +6,7 @@ import (
 	"github.com/paykit-go/paykit/internal/events"
 )
 
-// plantedAgain is the bug of build tag plant_i1, never of another build: what was not answered is charged once more.
+// plantedAgain is the bug planted against the first invariant, never of an ordinary build: what was not answered is charged once more.
 func (w *Worker) plantedAgain(
 	ctx context.Context, r request, p *guardedAPI, c *events.Charge, how ConfirmRequest,
 ) (events.Payment, bool, error) {

@@ -1,6 +1,0 @@
-//go:build plant_i11
-
-package plant
-
-// Bug is the number of the invariant that this build breaks.
-const Bug = 11
