@@ -5,6 +5,8 @@ GOLANGCI_VERSION := v2.15.0
 BIN := $(CURDIR)/bin
 GOLANGCI := $(BIN)/golangci-lint-$(GOLANGCI_VERSION)
 TEST_TIMEOUT ?= 15m
+# How many packages are tested at once: many of their tests wait.
+TEST_PACKAGES ?= 4
 # What an ordinary build leaves out; .golangci.yml has the same. The planted bugs are one file of a few lines.
 ALL_TAGS := crashpoints,soak,browser
 
@@ -25,10 +27,10 @@ build: ## build the four programs into bin/
 .PHONY: test
 test: ## all tests that need nothing but Go, with the race detector where there is a C compiler
 	@if [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC)" >/dev/null 2>&1; then \
-		$(GO) test -race -timeout $(TEST_TIMEOUT) ./...; \
+		$(GO) test -race -p $(TEST_PACKAGES) -timeout $(TEST_TIMEOUT) ./...; \
 	else \
 		echo "no C compiler: tests run without the race detector"; \
-		CGO_ENABLED=0 $(GO) test -timeout $(TEST_TIMEOUT) ./...; \
+		CGO_ENABLED=0 $(GO) test -p $(TEST_PACKAGES) -timeout $(TEST_TIMEOUT) ./...; \
 	fi
 
 SIM_SEEDS ?= 20000
