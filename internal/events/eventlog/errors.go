@@ -113,6 +113,7 @@ const (
 	codeMessageExceedsMaximum     = 10054
 	codeMessageNotFound           = 10037
 	codeStreamNotFound            = 10059
+	codeRestoreNameInUse          = 10130
 )
 
 // writeError says what a failed publish means.
