@@ -172,23 +172,28 @@ func (b *backup) consumers(ctx context.Context, stream string) ([]BackupConsumer
 		var page struct {
 			Total     int `json:"total"`
 			Consumers []struct {
-				Name     string                   `json:"name"`
-				Config   json.RawMessage          `json:"config"`
-				AckFloor jetstream.SequenceInfo   `json:"ack_floor"`
-				parsed   jetstream.ConsumerConfig `json:"-"`
+				Name      string                 `json:"name"`
+				Config    json.RawMessage        `json:"config"`
+				AckFloor  jetstream.SequenceInfo `json:"ack_floor"`
+				Delivered jetstream.SequenceInfo `json:"delivered"`
+				Pending   int                    `json:"num_ack_pending"`
 			} `json:"consumers"`
 		}
 		if err := b.l.ask(ctx, "$JS.API.CONSUMER.LIST."+stream, map[string]int{"offset": offset}, &page); err != nil {
 			return nil, err
 		}
 		for _, c := range page.Consumers {
-			if err := json.Unmarshal(c.Config, &c.parsed); err != nil {
+			var config jetstream.ConsumerConfig
+			if err := json.Unmarshal(c.Config, &config); err != nil {
 				return nil, fmt.Errorf("consumer %s: %w", c.Name, err)
 			}
-			if c.parsed.Durable == "" || c.parsed.AckPolicy == jetstream.AckNonePolicy {
+			if config.Durable == "" || config.AckPolicy == jetstream.AckNonePolicy {
 				continue
 			}
 			entry := BackupConsumer{Stream: stream, Name: c.Name, Floor: c.AckFloor.Stream, Config: c.Config}
+			if c.Pending == 0 { // one that had nothing yet has no floor, and may not begin at the first
+				entry.Floor = max(entry.Floor, c.Delivered.Stream)
+			}
 			if slices.ContainsFunc(ours, func(o consumerConfig) bool { return o.stream == stream && o.Durable == c.Name }) {
 				entry.Config = nil
 			}

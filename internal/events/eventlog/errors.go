@@ -114,6 +114,7 @@ const (
 	codeMessageNotFound           = 10037
 	codeStreamNotFound            = 10059
 	codeRestoreNameInUse          = 10130
+	codeRestoreFailed             = 10062
 )
 
 // writeError says what a failed publish means.

@@ -36,7 +36,7 @@ const (
 	restoreWindow = 16               // chunks that the server has not taken yet
 	restoreWait   = 30 * time.Second // for one of them
 	restoreEnd    = 5 * time.Minute  // for the server to have a stream ready
-	restoreAgain  = 200 * time.Millisecond
+	restoreAgain  = 500 * time.Millisecond
 )
 
 // notRestoring refuses a stream that a restore has not completed.
@@ -127,10 +127,7 @@ func Restore(ctx context.Context, nc *nats.Conn, cfg Config, open func() (io.Rea
 	if r.progress == nil {
 		r.progress = func(Progress) {}
 	}
-	if err := r.clear(ctx); err != nil {
-		return nil, fmt.Errorf("restore: %w", err)
-	}
-	if err := r.streams(ctx, open); err != nil {
+	if err := r.upload(ctx, open); err != nil {
 		return nil, fmt.Errorf("restore: %w", err)
 	}
 	floors := map[string]uint64{}
@@ -258,7 +255,7 @@ func (r *restore) streams(ctx context.Context, open func() (io.ReadCloser, error
 				return fmt.Errorf("%s: %w", s.Name, readError(err))
 			}
 		}
-		up, err = r.begin(ctx, s, config)
+		up, err = r.l.upload(ctx, s, config)
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.Name, roomHint(err))
 		}
@@ -284,31 +281,24 @@ func (r *restore) streams(ctx context.Context, open func() (io.ReadCloser, error
 	})
 }
 
-// begin has the server begin a stream. What a restore that was killed has left there is not listed, and can't be deleted,
-// before the server gives up waiting for the rest of it, after 5 s.
-func (r *restore) begin(ctx context.Context, s BackupStream, config map[string]any) (*upload, error) {
-	ctx, cancel := context.WithTimeout(ctx, restoreWait)
+// upload makes the streams, on a cleared place. What a restore that was killed has left there is not listed, can't be deleted
+// and is in the way until the server gives up waiting for the rest of it, after 5 s: so it may take some tries.
+func (r *restore) upload(ctx context.Context, open func() (io.ReadCloser, error)) error {
+	bound, cancel := context.WithTimeout(ctx, restoreWait)
 	defer cancel()
 	for {
-		up, err := r.l.upload(ctx, s, config)
-		api, refused := errors.AsType[*jetstream.APIError](err)
-		if !refused || api.ErrorCode != codeRestoreNameInUse {
-			return up, err
+		if err := r.clear(ctx); err != nil {
+			return err
 		}
-		info, infoErr := streamInfo(ctx, r.l.js, s.Name)
-		switch {
-		case infoErr == nil && notRestoring(info.Config) == nil:
-			return nil, &NotEmptyError{Stream: s.Name}
-		case infoErr == nil:
-			if err := r.l.js.DeleteStream(ctx, s.Name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
-				return nil, readError(err)
-			}
-		case !errors.Is(infoErr, ErrNotProvisioned):
-			return nil, infoErr
+		r.done = nil
+		err := r.streams(ctx, open)
+		api, refused := errors.AsType[*jetstream.APIError](err)
+		if !refused || api.ErrorCode != codeRestoreNameInUse && api.ErrorCode != codeRestoreFailed {
+			return err
 		}
 		select {
-		case <-ctx.Done():
-			return nil, err
+		case <-bound.Done():
+			return err
 		case <-time.After(restoreAgain):
 		}
 	}
@@ -339,6 +329,9 @@ func (r *restore) config(s BackupStream) (map[string]any, error) {
 	config["metadata"] = metadata
 	if r.l.cfg.Replicas > 0 {
 		config["num_replicas"] = r.l.cfg.Replicas
+	}
+	if r.l.cfg.Replicas > 1 { // of records of calls: one server may sync them later, replicas can't be told to
+		delete(config, "persist_mode")
 	}
 	if s.Name == r.l.stream(streamLog) && r.l.cfg.MaxBytes > 0 {
 		config["max_bytes"] = r.l.cfg.MaxBytes
