@@ -51,8 +51,8 @@ func publishing() []permission {
 		log     = "paykit.log.charge.succeeded.chg_1.cust_1"
 	)
 	list := []permission{
-		{log, writers},
-		{"paykit.log.customer.deleted.cust_1.cust_1", writers},
+		{log, "provision " + writers},
+		{"paykit.log.customer.deleted.cust_1.cust_1", "provision " + writers},
 		{"paykit.events.charge.succeeded.cust_1", ""},
 		{"paykit.link.stripe.cus_1", "provision " + writers},
 		{"paykit.inbox.stripe.evt_1.none", writers},

@@ -15,17 +15,33 @@ func checked(t *testing.T, s *system) {
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", paykit, "../cmd/paykit").CombinedOutput(); err != nil { //nolint:gosec // G204: our own program
 		t.Fatalf("build: %v\n%s", err, out)
 	}
-	for _, command := range []struct{ role, line string }{
-		{"operator", "verify"},
-		{"operator", "verify --provider"},
-		{"worker", "reconcile --since all"},
-		{"worker", "reconcile --fix"},
+	for _, command := range []struct{ role, line, says string }{
+		{"operator", "verify", "ok"},
+		{"operator", "verify --provider", "ok"},
+		{"operator", "diff --from 0", "created"},
+		{"operator", "replay --to 1", "specversion"},
+		{"operator", "customer list --at 0 -o json", "items"},
+		{"worker", "reconcile --since all", "ok"},
+		{"worker", "reconcile --fix", "ok"},
+		{"provision", "import " + replayed(t, s, paykit), "appended"},
 	} {
 		cmd := exec.CommandContext(t.Context(), paykit, strings.Fields(command.line)...) //nolint:gosec // G204: our own program
 		cmd.Env = append(os.Environ(), "NATS_URL="+as(t, s.server, command.role).URL, "STRIPE_API_KEY=sk_test_deploy", "STRIPE_API_BASE="+s.sandbox)
 		out, err := cmd.CombinedOutput()
-		if err != nil || !strings.Contains(string(out), "ok") || strings.Contains(strings.ToLower(string(out)), "permissions violation") {
+		if err != nil || !strings.Contains(string(out), command.says) || strings.Contains(strings.ToLower(string(out)), "permissions violation") {
 			t.Errorf("%s as %s: %v\n%s", command.line, command.role, err, out)
 		}
 	}
+}
+
+// replayed is a file with the system's log. There is nothing to be appended of it where it comes from.
+func replayed(t *testing.T, s *system, paykit string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "log.ndjson")
+	cmd := exec.CommandContext(t.Context(), paykit, "replay", "--file", file) //nolint:gosec // G204: our own program
+	cmd.Env = append(os.Environ(), "NATS_URL="+as(t, s.server, "operator").URL)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("replay: %v\n%s", err, out)
+	}
+	return file
 }

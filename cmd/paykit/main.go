@@ -33,12 +33,13 @@ type cli struct {
 	Dead     deadCmd     `cmd:"" help:"What could not be processed: list, show, retry, drop."`
 	Trigger  triggerCmd  `cmd:"" help:"Make an event happen in the sandbox, with the real chain of objects behind it."`
 
+	Diff       diffCmd       `cmd:"" help:"What changed for whom between two points of history, in words."`
+	Replay     replayCmd     `cmd:"" help:"Give stored events out again: to standard output, a file or a NATS subject."`
+	Import     importCmd     `cmd:"" help:"Take a replayed log into an empty installation."`
 	Rebuild    rebuildCmd    `cmd:"" help:"Build the views anew from the first event, into a fresh file."`
 	Verify     verifyCmd     `cmd:"" help:"Check the log and the views: nothing missing, nothing changed, no money twice."`
 	Reconcile  reconcileCmd  `cmd:"" help:"Compare the log with what Stripe has, and append the events that are missing."`
 	Schema     schemaCmd     `cmd:"" help:"Print the JSON Schemas of the public contract, and check documents against them."`
-	Backup     backupCmd     `cmd:"" help:"Write all streams into one file, encrypted if you like, while everything runs."`
-	Restore    restoreCmd    `cmd:"" help:"Make the streams of a backup on an empty server."`
 	Completion completionCmd `cmd:"" help:"Print a completion script for bash, zsh or fish."`
 }
 

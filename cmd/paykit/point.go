@@ -84,8 +84,11 @@ func (c past) options() []paykit.QueryOption {
 }
 
 // openLog opens the installation for commands that read the log themselves, as the operator may.
-func (a *app) openLog() (*eventlog.Log, func(), error) {
-	nc, err := a.nats.Connect("cli", a.logger(), silentDisconnect())
+func (a *app) openLog() (*eventlog.Log, func(), error) { return a.openLogAs("cli") }
+
+// openLogAs opens it with the inbox of a user of the server.
+func (a *app) openLogAs(user string) (*eventlog.Log, func(), error) {
+	nc, err := a.nats.Connect(user, a.logger(), silentDisconnect())
 	if err != nil {
 		return nil, nil, err
 	}

@@ -365,6 +365,11 @@ func (w *Worker) work(ctx context.Context, r request, do func(context.Context, r
 		return w.bury(ctx, r, err)
 	}
 	r.event = ev
+	if r.message.Imported() {
+		// History: what it asked for was done, or not, where it happened.
+		w.metrics.requests.WithLabelValues(string(r.consumer), string(ev.Type), "imported").Inc()
+		return eventlog.Done()
+	}
 	crashpoint.Hit("worker.fetched")
 	try, cancel := context.WithTimeout(ctx, w.tryMost)
 	defer cancel()

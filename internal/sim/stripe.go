@@ -375,18 +375,18 @@ const (
 )
 
 // Verify implements [provider.Webhooks].
-func (w Webhooks) Verify(body []byte, header map[string][]string, now time.Time) (provider.Delivery, error) {
+func (w Webhooks) Verify(_ []byte, header map[string][]string, now time.Time) error {
 	h := http.Header(header)
 	at, err := time.Parse(time.RFC3339, h.Get(timeHeader))
 	switch {
 	case h.Get(signatureHeader) != signature || err != nil:
-		return provider.Delivery{}, provider.ErrBadSignature
+		return provider.ErrBadSignature
 	case now.Sub(at) > maxAge:
-		return provider.Delivery{}, provider.ErrTooOld
+		return provider.ErrTooOld
 	case at.Sub(now) > maxAge:
-		return provider.Delivery{}, provider.ErrTooEarly
+		return provider.ErrTooEarly
 	}
-	return w.Decode(body)
+	return nil
 }
 
 // Decode implements [provider.Webhooks].

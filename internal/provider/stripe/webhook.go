@@ -56,22 +56,25 @@ func (w *Webhooks) SetSecrets(secrets []string) error {
 
 // Verify implements [provider.Webhooks]. The signature is tested first, against every secret in constant time, so an
 // unsigned body learns nothing of our clock; stripe-go's own check of the age looks only backwards, and is not used.
-func (w *Webhooks) Verify(body []byte, header map[string][]string, now time.Time) (provider.Delivery, error) {
+func (w *Webhooks) Verify(body []byte, header map[string][]string, now time.Time) error {
 	lines := http.Header(header).Values(signatureHeader)
 	if len(lines) != 1 {
-		return provider.Delivery{}, provider.ErrBadSignature
+		return provider.ErrBadSignature
 	}
 	signedAt, ok := signedAt(lines[0])
 	if !ok || !w.signed(body, lines[0]) {
-		return provider.Delivery{}, provider.ErrBadSignature
+		return provider.ErrBadSignature
 	}
 	switch age := now.Sub(signedAt); {
 	case age > maxAge:
-		return provider.Delivery{}, provider.ErrTooOld
+		return provider.ErrTooOld
 	case age < -maxAge:
-		return provider.Delivery{}, provider.ErrTooEarly
+		return provider.ErrTooEarly
 	}
-	return headOf(body)
+	if _, ok := parse(body); !ok {
+		return provider.ErrNotAnEvent
+	}
+	return nil
 }
 
 func (w *Webhooks) signed(body []byte, header string) bool {
