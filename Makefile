@@ -107,8 +107,12 @@ golden: ## write missing golden files and logs (existing ones are never changed)
 	$(GO) test ./internal/events ./internal/projections -run Golden -golden
 
 .PHONY: schema
-schema: ## write the JSON Schemas of the contract anew, from the Go types
-	$(GO) test -count=1 ./internal/schema -run '^TestCurrent$$' -write
+schema: ## write the JSON Schemas and docs/asyncapi.yaml anew, from the Go types and the registries
+	$(GO) test -count=1 ./internal/schema -run '^(TestCurrent|TestAsyncAPICurrent)$$' -write
+
+.PHONY: check-asyncapi
+check-asyncapi: ## docs/asyncapi.yaml in AsyncAPI's official parser (installs Node.js where it is missing)
+	.ci/check-asyncapi
 
 .PHONY: clean
 clean: ## remove what was built

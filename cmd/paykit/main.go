@@ -40,6 +40,8 @@ type cli struct {
 	Verify     verifyCmd     `cmd:"" help:"Check the log and the views: nothing missing, nothing changed, no money twice."`
 	Reconcile  reconcileCmd  `cmd:"" help:"Compare the log with what Stripe has, and append the events that are missing."`
 	Schema     schemaCmd     `cmd:"" help:"Print the JSON Schemas of the public contract, and check documents against them."`
+	Backup     backupCmd     `cmd:"" help:"Write all streams into one file, encrypted if you like, while everything runs."`
+	Restore    restoreCmd    `cmd:"" help:"Make the streams of a backup on an empty server."`
 	Completion completionCmd `cmd:"" help:"Print a completion script for bash, zsh or fish."`
 }
 

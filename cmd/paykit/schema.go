@@ -15,6 +15,7 @@ import (
 type schemaCmd struct {
 	Show     schemaShow     `cmd:"" default:"withargs" help:"List the schemas, or print some."`
 	Validate schemaValidate `cmd:"" help:"Check a JSON document against a schema."`
+	Asyncapi schemaAsyncAPI `cmd:"" help:"Print the AsyncAPI document, with the schemas in it."`
 }
 
 func (schemaCmd) Help() string {
@@ -26,7 +27,28 @@ func (schemaCmd) Help() string {
   paykit schema event charge.succeeded
   paykit schema urn:paykit:charge:1          what an event's "dataschema" names
   paykit schema --all
-  paykit schema validate charge.create body.json`
+  paykit schema validate charge.create body.json
+  paykit schema asyncapi                     subjects, headers and messages, as JSON`
+}
+
+type schemaAsyncAPI struct{}
+
+func (schemaAsyncAPI) Help() string {
+	return `docs/asyncapi.yaml as one document that needs no other file, for tools that read AsyncAPI 3.0.
+
+  paykit schema asyncapi > paykit.json`
+}
+
+func (schemaAsyncAPI) Run(a *app) error {
+	catalog, err := schema.Open()
+	if err != nil {
+		return err //nolint:wrapcheck // says what it was
+	}
+	doc, err := catalog.AsyncAPI()
+	if err != nil {
+		return err //nolint:wrapcheck // says what it was
+	}
+	return a.printJSON(doc)
 }
 
 type schemaShow struct {

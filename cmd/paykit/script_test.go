@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -31,7 +32,7 @@ func TestScripts(t *testing.T) {
 		Setup: setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"await": await, "publish": publish, "readme": readme, "retry": retry,
-			"undelivered_refund": undeliveredRefund,
+			"undelivered_refund": undeliveredRefund, "agekey": ageKey,
 		},
 	})
 }
@@ -103,6 +104,15 @@ func publish(ts *testscript.TestScript, _ bool, args []string) {
 	defer nc.Close()
 	_, err = nc.Request(args[0], []byte(ts.ReadFile(args[1])), 5*time.Second)
 	ts.Check(err)
+}
+
+// ageKey makes a key: `agekey k` gives k.txt, which decrypts, k.pub, and the recipient in $k.
+func ageKey(ts *testscript.TestScript, _ bool, args []string) {
+	id, err := age.GenerateX25519Identity()
+	ts.Check(err)
+	ts.Setenv(args[0], id.Recipient().String())
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".txt"), []byte(id.String()+"\n"), 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".pub"), []byte(id.Recipient().String()+"\n"), 0o600))
 }
 
 // undeliveredRefund refunds a part of the sandbox's first payment while nothing is delivered any more.

@@ -3,13 +3,9 @@ package bench_test
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -109,74 +105,6 @@ func p99of(sorted []time.Duration) time.Duration {
 func median(list []float64) float64 {
 	slices.Sort(list)
 	return list[len(list)/2]
-}
-
-// signed is a delivery of a type that means nothing to the engine, so that the door alone is measured.
-func signed(id string) (body []byte, header string) {
-	body = fmt.Appendf(nil, `{"id":%q,"object":"event","api_version":"2023-10-16","created":1795328040,"type":"balance.available","livemode":false,"data":{"object":{"id":"bal_1","object":"balance","pad":%q}}}`, id, strings.Repeat("x", 800))
-	at := strconv.FormatInt(time.Now().Unix(), 10)
-	mac := hmac.New(sha256.New, []byte(secret))
-	mac.Write([]byte(at + "."))
-	mac.Write(body)
-	return body, "t=" + at + ",v1=" + hex.EncodeToString(mac.Sum(nil))
-}
-
-// bare reads a delivery and verifies its signature, and does nothing more.
-func bare(b *testing.B) *httptest.Server {
-	b.Helper()
-	hooks, err := stripe.NewWebhooks([]string{secret})
-	if err != nil {
-		b.Fatal(err)
-	}
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
-		if err != nil || hooks.Verify(body, r.Header, time.Now()) != nil {
-			w.WriteHeader(http.StatusBadRequest)
-		}
-	}))
-	b.Cleanup(srv.Close)
-	return srv
-}
-
-// BenchmarkWebhooks: deliveries durably accepted per second, against a bare handler.
-func BenchmarkWebhooks(b *testing.B) {
-	at, _ := engine(b)
-	plain := bare(b)
-	for _, connections := range []int{1, 16, 128} {
-		b.Run(fmt.Sprintf("connections=%d", connections), func(b *testing.B) {
-			client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: connections, MaxConnsPerHost: connections}}
-			defer client.CloseIdleConnections()
-			deliver := func(url, round string) func(int) error {
-				return func(n int) error {
-					body, header := signed(fmt.Sprintf("evt_%d_%s_%d", connections, round, n))
-					req, err := http.NewRequestWithContext(b.Context(), http.MethodPost, url, bytes.NewReader(body))
-					if err != nil {
-						return err
-					}
-					req.Header.Set("Stripe-Signature", header)
-					res, err := client.Do(req)
-					if err != nil {
-						return err
-					}
-					defer res.Body.Close()
-					_, _ = io.Copy(io.Discard, res.Body)
-					if res.StatusCode != http.StatusOK {
-						return fmt.Errorf("status %d", res.StatusCode)
-					}
-					return nil
-				}
-			}
-			var ratios, door, limit, p99 []float64
-			for round := range rounds {
-				bareRate, bareTimes := rate(b, connections, deliver(plain.URL, ""))
-				doorRate, doorTimes := rate(b, connections, deliver(at.HTTP+"/webhooks/stripe", strconv.Itoa(round)))
-				ratios = append(ratios, doorRate/bareRate)
-				door, limit = append(door, doorRate), append(limit, bareRate)
-				p99 = append(p99, float64(p99of(doorTimes))/float64(p99of(bareTimes)))
-			}
-			report(b, median(ratios), "ratio", median(door), "door/s", median(limit), "bare/s", median(p99), "p99-ratio")
-		})
-	}
 }
 
 func report(b *testing.B, pairs ...any) {

@@ -62,8 +62,8 @@ type Links interface {
 type Queue interface {
 	// Prefix is the first token of every subject.
 	Prefix() string
-	// CommandsCreated names the queue's stream and tells when it was made.
-	CommandsCreated(ctx context.Context) (stream string, created time.Time)
+	// CommandsCreated names the queue's stream and tells when it was made, as far as one of its messages is concerned.
+	CommandsCreated(ctx context.Context, sequence uint64) (stream string, created time.Time)
 	// Consume works on a durable consumer's messages until ctx ends.
 	Consume(ctx context.Context, consumer eventlog.ConsumerName, o eventlog.ConsumeOptions) error
 }

@@ -84,7 +84,7 @@ func (q *queue) lane(m eventlog.Message) string {
 // the message's place in the stream, makes it the same command.
 func (q *queue) handle(ctx context.Context, m eventlog.Message) eventlog.Result {
 	verb := strings.TrimPrefix(m.Subject, q.h.log.Prefix()+".cmd.")
-	stream, created := q.h.log.CommandsCreated(ctx)
+	stream, created := q.h.log.CommandsCreated(ctx, m.Sequence)
 	own := events.QueuedCommandKey(stream, created, m.Sequence)
 	key, refused := keyOf(m.Header)
 	if key == "" || refused != nil {

@@ -77,7 +77,7 @@ func poisoned(t *testing.T, key string) (*harness, *Handler, *buggy, eventlog.De
 	x.method(customer, "pm_1")
 	headers := []string{HeaderIdempotencyKey, key}
 	if key == "" { // the charge's id comes from its key; without one from the message's place in the queue
-		stream, created := x.log.CommandsCreated(t.Context())
+		stream, created := x.log.CommandsCreated(t.Context(), 1)
 		key, headers = events.QueuedCommandKey(stream, created, 1), nil
 	}
 	log := &buggy{Log: x.log, id: events.ChargeID(key)}

@@ -187,10 +187,8 @@ func (d *door) take(w http.ResponseWriter, r *http.Request, providerID string, h
 		return refused
 	}
 	crashpoint.Hit("ingest.body_read")
-	log := d.cfg.Logger.With().Str("provider", providerID).Logger()
-	err := hooks.Verify(body, r.Header, d.cfg.Now())
-	var delivery Delivery
-	if err == nil || plant.Bug == 11 {
+	delivery, err := hooks.Verify(body, r.Header, d.cfg.Now())
+	if plant.Bug == 11 {
 		delivery, err = hooks.Decode(body)
 	}
 	switch {
@@ -202,9 +200,6 @@ func (d *door) take(w http.ResponseWriter, r *http.Request, providerID string, h
 		d.refusals.Warn().Str("provider", providerID).Str("event_id", delivery.ID).Str("delivery_type", delivery.Type).
 			Msg("delivery refused: a thin event; the endpoint must send snapshot events")
 		return badKind
-	case errors.Is(err, ErrUnreadable):
-		// Stored all the same: it is signed, and a later version may understand it.
-		log.Warn().Err(err).Str("event_id", delivery.ID).Msg("delivery not understood")
 	case err != nil:
 		d.refusals.Warn().Str("provider", providerID).Err(err).Msg("delivery refused")
 		return badSignature
@@ -215,16 +210,16 @@ func (d *door) take(w http.ResponseWriter, r *http.Request, providerID string, h
 	isNew, err := StoreDelivery(ctx, d.log, providerID, delivery, body)
 	switch {
 	case errors.Is(err, eventlog.ErrTooLarge):
-		log.Error().Str("event_id", delivery.ID).Int("bytes", len(body)).
+		d.cfg.Logger.Error().Str("provider", providerID).Str("event_id", delivery.ID).Int("bytes", len(body)).
 			Msg("delivery refused: larger than the NATS server's max_payload, raise it to 2MB")
 		return tooLarge
 	case errors.Is(err, eventlog.ErrStorageFull):
-		log.Error().Err(err).Str("event_id", delivery.ID).Msg("delivery not stored")
+		d.cfg.Logger.Error().Err(err).Str("provider", providerID).Str("event_id", delivery.ID).Msg("delivery not stored")
 		return storageFull
 	case err != nil && plant.Bug == 8:
 		return verdictStored
 	case err != nil:
-		log.Error().Err(err).Str("event_id", delivery.ID).Msg("delivery not stored")
+		d.cfg.Logger.Error().Err(err).Str("provider", providerID).Str("event_id", delivery.ID).Msg("delivery not stored")
 		return storageAway
 	case !isNew:
 		return verdictDuplicate

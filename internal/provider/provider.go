@@ -166,9 +166,10 @@ type Deliveries interface {
 
 // Webhooks is a provider as ingest sees it: it needs no API key.
 type Webhooks interface {
-	// Verify checks a delivery's signature against every configured secret, and its age against now on both sides. It
-	// fails with [ErrBadSignature], [ErrTooOld], [ErrTooEarly] or [ErrNotAnEvent].
-	Verify(body []byte, header map[string][]string, now time.Time) error
+	// Verify checks a delivery's signature against every configured secret, and its age against now on both sides, and reads
+	// what it takes to store it: id, type, API version and customer. It fails with [ErrBadSignature], [ErrTooOld],
+	// [ErrTooEarly] or [ErrNotAnEvent], or with [ErrThinEvent] and these four.
+	Verify(body []byte, header map[string][]string, now time.Time) (Delivery, error)
 	// Decode reads a delivery. It never needs to know the API version; of a type that means nothing it returns the
 	// delivery without observations. It fails with [ErrNotAnEvent], or with [ErrUnreadable] or [ErrThinEvent] and a
 	// delivery that has everything but its observations.

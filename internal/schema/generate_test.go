@@ -24,6 +24,7 @@ import (
 	"github.com/paykit-go/paykit"
 	"github.com/paykit-go/paykit/internal/commands"
 	"github.com/paykit-go/paykit/internal/events"
+	"github.com/paykit-go/paykit/internal/projections"
 )
 
 var write = flag.Bool("write", false, "write the generated files") //nolint:gochecknoglobals // a test's flag
@@ -436,16 +437,32 @@ func TestCurrent(t *testing.T) {
 	}
 }
 
-// TestRegistries: each command, query and type of event has its schemas.
+// TestRegistries: each command and each query has its schemas, and a query's body the fields that are read.
 func TestRegistries(t *testing.T) {
 	t.Parallel()
-	var verbs []string
+	var verbs, queries []string
+	g := newGenerator(t)
+	g.requests()
 	for _, r := range requests() {
 		if r.kind == "command" {
 			verbs = append(verbs, r.verb)
+			continue
+		}
+		queries = append(queries, r.verb)
+		var fields []string
+		for p := g.file(r.file).Definitions["query."+r.verb].Properties.Oldest(); p != nil; p = p.Next() {
+			fields = append(fields, p.Key)
+		}
+		if got, want := sorted(fields), sorted(projections.QueryFields()[r.verb]); got != want {
+			t.Errorf("%s: fields with a schema: %s, fields that are read: %s", r.verb, got, want)
 		}
 	}
-	if got, want := fmt.Sprint(slices.Sorted(slices.Values(verbs))), fmt.Sprint(slices.Sorted(slices.Values(commands.Verbs()))); got != want {
+	if got, want := sorted(verbs), sorted(commands.Verbs()); got != want {
 		t.Errorf("commands with a schema: %s, commands: %s", got, want)
 	}
+	if got, want := sorted(queries), sorted(slices.Collect(maps.Keys(projections.QueryFields()))); got != want {
+		t.Errorf("queries with a schema: %s, queries: %s", got, want)
+	}
 }
+
+func sorted(list []string) string { return fmt.Sprint(slices.Sorted(slices.Values(list))) }

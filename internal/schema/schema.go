@@ -17,6 +17,9 @@ var files embed.FS
 // ErrUnknown is returned for a name that no schema has.
 var ErrUnknown = errors.New("no such schema")
 
+// errNoComponents says that the program was built with a broken document.
+var errNoComponents = errors.New("it has no components")
+
 // Kind says what a schema is of.
 type Kind string
 

@@ -489,7 +489,7 @@ func (s *Server) enqueue(subject string, body []byte, header nats.Header) {
 }
 
 // CommandsCreated names the queue's stream and tells when it was made.
-func (l *Log) CommandsCreated(context.Context) (string, time.Time) { return streamQueue, epoch }
+func (l *Log) CommandsCreated(context.Context, uint64) (string, time.Time) { return streamQueue, epoch }
 
 // Wake tells nobody: in a simulation nobody waits.
 func (l *Log) Wake(func(engine.Entity, string, uint64)) (stop func(), err error) {

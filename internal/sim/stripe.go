@@ -375,18 +375,18 @@ const (
 )
 
 // Verify implements [provider.Webhooks].
-func (w Webhooks) Verify(_ []byte, header map[string][]string, now time.Time) error {
+func (w Webhooks) Verify(body []byte, header map[string][]string, now time.Time) (provider.Delivery, error) {
 	h := http.Header(header)
 	at, err := time.Parse(time.RFC3339, h.Get(timeHeader))
 	switch {
 	case h.Get(signatureHeader) != signature || err != nil:
-		return provider.ErrBadSignature
+		return provider.Delivery{}, provider.ErrBadSignature
 	case now.Sub(at) > maxAge:
-		return provider.ErrTooOld
+		return provider.Delivery{}, provider.ErrTooOld
 	case at.Sub(now) > maxAge:
-		return provider.ErrTooEarly
+		return provider.Delivery{}, provider.ErrTooEarly
 	}
-	return nil
+	return w.Decode(body)
 }
 
 // Decode implements [provider.Webhooks].

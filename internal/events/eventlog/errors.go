@@ -113,6 +113,8 @@ const (
 	codeMessageExceedsMaximum     = 10054
 	codeMessageNotFound           = 10037
 	codeStreamNotFound            = 10059
+	codeRestoreNameInUse          = 10130
+	codeRestoreFailed             = 10062
 )
 
 // writeError says what a failed publish means.

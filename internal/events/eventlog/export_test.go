@@ -11,11 +11,11 @@ const AckWait = ackWait
 // SetReplicated has reads done as on a replicated log.
 func (l *Log) SetReplicated() { l.replicated = true }
 
-// InboxWaiting counts the deliveries that wait for a write that is under way.
-func (l *Log) InboxWaiting() int {
+// InboxUnanswered counts the deliveries that wait or are under way.
+func (l *Log) InboxUnanswered() int {
 	l.inbox.mu.Lock()
 	defer l.inbox.mu.Unlock()
-	return len(l.inbox.waiting)
+	return len(l.inbox.known)
 }
 
 // InboxMeasured tells the log what a single write and a batch take.
@@ -27,4 +27,4 @@ func (l *Log) InboxMeasured(single, batch time.Duration) {
 func (l *Log) InboxPays(n int) bool { return l.inbox.pays(n) }
 
 // InboxSingle has the log believe that n single writes took so long.
-func (l *Log) InboxSingle(n int, took time.Duration) { l.inbox.measured(n, false, took) }
+func (l *Log) InboxSingle(n int, took time.Duration) { l.inbox.measuredSingle(n, took) }

@@ -1,6 +1,7 @@
 package eventlog_test
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"net/url"
@@ -240,6 +241,13 @@ func (p *proxy) holding(server net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.to == server
+}
+
+// holds tells whether what is held has this in it.
+func (p *proxy) holds(text string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return bytes.Contains(p.held, []byte(text))
 }
 
 // keepBack holds the client's bytes from now on.

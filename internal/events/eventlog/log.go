@@ -55,6 +55,7 @@ type Log struct {
 	env        string
 	created    time.Time     // of the LOG
 	commands   time.Time     // when COMMANDS was created
+	queues     []queueOrigin // before it was restored, oldest first
 	patience   time.Duration // for one write's acknowledgement
 	replicated bool          // the LOG is replicated: a direct get may be answered by one that lags behind
 	inbox      inboxBatch    // deliveries on their way
@@ -80,8 +81,13 @@ type LogInfo struct {
 
 // Open opens an installation that was provisioned. It compares the settings of every stream and consumer with the
 // expected ones and returns a [*WeakenedError] for one that breaks a promise; a [*VersionError] for a server that is
-// too old; [ErrNotProvisioned]; or [ErrUnavailable]. It needs no right to create anything.
+// too old; [ErrNotProvisioned]; or [ErrUnavailable]. It needs no right to create anything. Streams of a restore that was not
+// completed are [ErrRestoring].
 func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Log, error) {
+	return openLog(ctx, nc, cfg, false)
+}
+
+func openLog(ctx context.Context, nc *nats.Conn, cfg Config, restoring bool) (*Log, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
@@ -96,6 +102,9 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Log, error) {
 		if err != nil {
 			return nil, fmt.Errorf("open %s: %w", want.Name, err)
 		}
+		if err := notRestoring(info.Config); err != nil && !restoring {
+			return nil, fmt.Errorf("open %s: %w", want.Name, err)
+		}
 		if err := errors.Join(compareStream(want, info.Config)...); err != nil {
 			return nil, err
 		}
@@ -104,6 +113,9 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Log, error) {
 			l.created, l.env, l.replicated = info.Created, info.Config.Metadata[metadataEnv], info.Config.Replicas > 1
 		case streamName(cfg.Prefix, streamCommands):
 			l.commands = info.Created
+			if l.queues, err = queueOrigins(info.Config.Metadata[metadataQueues]); err != nil {
+				return nil, fmt.Errorf("open %s: %w", want.Name, err)
+			}
 		}
 	}
 	if err := checkEnv(cfg, l.env); err != nil {
@@ -152,8 +164,14 @@ func (l *Log) Prefix() string { return l.cfg.Prefix }
 // Conn is the connection that the Log was opened with.
 func (l *Log) Conn() *nats.Conn { return l.nc }
 
-// CommandsCreated names the queue's stream and tells when it was made, for [events.QueuedCommandKey].
-func (l *Log) CommandsCreated(context.Context) (stream string, created time.Time) {
+// CommandsCreated names the queue's stream and tells when it was made, as far as one of its messages is concerned, for
+// [events.QueuedCommandKey]: what came from a backup is as old as the stream that it was read from.
+func (l *Log) CommandsCreated(_ context.Context, sequence uint64) (stream string, created time.Time) {
+	for _, q := range l.queues {
+		if sequence <= q.last {
+			return l.stream(streamCommands), q.created
+		}
+	}
 	return l.stream(streamCommands), l.commands
 }
 

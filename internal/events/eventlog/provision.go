@@ -30,6 +30,10 @@ type Report struct {
 // content, its max_bytes (unless cfg.MaxBytes is given) and its replicas (unless cfg.Replicas is). A difference that the
 // server can't repair in place is a [*WeakenedError]. It needs the rights of an administrator.
 func Provision(ctx context.Context, nc *nats.Conn, cfg Config) (*Report, error) {
+	return provision(ctx, nc, cfg, nil)
+}
+
+func provision(ctx context.Context, nc *nats.Conn, cfg Config, restored *completion) (*Report, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
@@ -38,7 +42,10 @@ func Provision(ctx context.Context, nc *nats.Conn, cfg Config) (*Report, error) 
 	if err != nil {
 		return nil, fmt.Errorf("provision: %w", err)
 	}
-	p := &provisioner{js: js, cfg: cfg, report: &Report{}}
+	p := &provisioner{js: js, cfg: cfg, report: &Report{}, restored: restored}
+	if err := p.noneRestoring(ctx); err != nil {
+		return nil, fmt.Errorf("provision: %w", err)
+	}
 	for _, want := range streams(cfg) {
 		if err := p.stream(ctx, want); err != nil {
 			return nil, fmt.Errorf("provision %s: %w", want.Name, err)
@@ -50,7 +57,7 @@ func Provision(ctx context.Context, nc *nats.Conn, cfg Config) (*Report, error) 
 		}
 	}
 	cfg.Env = ""
-	l, err := Open(ctx, nc, cfg)
+	l, err := openLog(ctx, nc, cfg, restored != nil)
 	if err != nil {
 		return nil, fmt.Errorf("provision: %w", err)
 	}
@@ -64,6 +71,28 @@ type provisioner struct {
 	js     jetstream.JetStream
 	cfg    Config
 	report *Report
+
+	restored *completion // nil = this is not the end of a restore
+}
+
+// noneRestoring looks before anything is made: a LOG made beside the leavings of a restore would be in the next one's way.
+func (p *provisioner) noneRestoring(ctx context.Context) error {
+	if p.restored != nil {
+		return nil
+	}
+	for _, want := range streams(p.cfg) {
+		info, err := streamInfo(ctx, p.js, want.Name)
+		if errors.Is(err, ErrNotProvisioned) {
+			continue
+		}
+		if err == nil {
+			err = notRestoring(info.Config)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", want.Name, err)
+		}
+	}
+	return nil
 }
 
 func (p *provisioner) stream(ctx context.Context, want jetstream.StreamConfig) error {
@@ -242,6 +271,11 @@ func (p *provisioner) consumer(ctx context.Context, want consumerConfig) error {
 	info, err := consumerInfo(ctx, p.js, want.stream, want.Durable)
 	switch {
 	case errors.Is(err, ErrNotProvisioned):
+		if p.restored != nil && want.stream != streamName(p.cfg.Prefix, streamCommands) { // whose done messages are gone
+			if floor := p.restored.floors[want.stream+" "+want.Durable]; floor > 0 {
+				startAt(&want.ConsumerConfig, floor)
+			}
+		}
 		if _, err := p.js.CreateConsumer(ctx, want.stream, want.ConsumerConfig); err != nil {
 			return readError(err)
 		}
@@ -256,6 +290,9 @@ func (p *provisioner) consumer(ctx context.Context, want consumerConfig) error {
 		return nil
 	}
 	want.Replicas = info.Config.Replicas
+	if restoredAt(info.Config) { // where it began can't be changed
+		startAt(&want.ConsumerConfig, info.Config.OptStartSeq-1)
+	}
 	updated, err := p.js.UpdateConsumer(ctx, want.stream, want.ConsumerConfig)
 	if err != nil {
 		return errors.Join(append(weak, readError(err))...)

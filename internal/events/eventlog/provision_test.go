@@ -57,7 +57,7 @@ func TestProvisionIsIdempotent(t *testing.T) {
 	if want := "PAYKIT_CALLS PAYKIT_COMMANDS PAYKIT_DEAD PAYKIT_INBOX PAYKIT_LINKS PAYKIT_LOG PAYKIT_PROFILES"; strings.Join(names, " ") != want {
 		t.Errorf("streams %v", names)
 	}
-	if stream, created := l.CommandsCreated(t.Context()); stream != "PAYKIT_COMMANDS" || time.Since(created) > time.Minute {
+	if stream, created := l.CommandsCreated(t.Context(), 1); stream != "PAYKIT_COMMANDS" || time.Since(created) > time.Minute {
 		t.Errorf("commands: %s, %v", stream, created)
 	}
 }

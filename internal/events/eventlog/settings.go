@@ -239,7 +239,7 @@ func compareConsumer(want consumerConfig, got jetstream.ConsumerConfig) []error 
 	slices.Sort(filters)
 	c.check(slices.Equal(want.FilterSubjects, filters), "filter_subjects", want.FilterSubjects, filters)
 	c.check(got.AckPolicy == want.AckPolicy, "ack_policy", want.AckPolicy, got.AckPolicy)
-	c.check(got.DeliverPolicy == want.DeliverPolicy, "deliver_policy", want.DeliverPolicy, got.DeliverPolicy)
+	c.check(got.DeliverPolicy == want.DeliverPolicy || restoredAt(got), "deliver_policy", want.DeliverPolicy, got.DeliverPolicy)
 	c.check(got.AckWait > 0 && got.AckWait <= maxAckWait, "ack_wait", "at most "+maxAckWait.String(), got.AckWait)
 	c.check(got.MaxDeliver <= 0, "max_deliver", "unlimited", got.MaxDeliver)
 	c.check(len(got.BackOff) == 0, "backoff", "none", got.BackOff)

@@ -79,8 +79,8 @@ func decode(body []byte) (provider.Delivery, error) {
 		ID: e.ID, Type: e.Type, APIVersion: lenient[string](e.APIVersion), CreatedAt: createdAt(e.Created),
 		Livemode: lenient[bool](e.Livemode), Account: lenient[string](e.Account), CustomerID: customerOf(e.Type, data),
 	}
-	if strings.HasPrefix(lenient[string](e.Object), "v2.") {
-		return d, provider.ErrThinEvent
+	if err := thin(lenient[string](e.Object)); err != nil {
+		return d, err
 	}
 	seen, err := observe(d, data)
 	if err != nil {
@@ -106,8 +106,7 @@ func createdAt(raw json.RawMessage) time.Time {
 	return unix(lenient[int64](raw))
 }
 
-// customerOf names the customer whom a delivery is about: the customer itself, or the one that the object names, or,
-// when it has just been taken off, named.
+// customerOf names the customer whom a delivery is about.
 func customerOf(typ string, data eventData) string {
 	var object, previous struct {
 		ID       string          `json:"id"`
@@ -117,20 +116,26 @@ func customerOf(typ string, data eventData) string {
 	if len(data.Object) > 0 && json.Unmarshal(data.Object, &object) != nil {
 		return ""
 	}
+	if len(data.Previous) > 0 && json.Unmarshal(data.Previous, &previous) != nil {
+		previous.Customer = nil
+	}
+	return whose(typ, object.ID, object.Object, lenient[ref](object.Customer).id, lenient[ref](previous.Customer).id)
+}
+
+// whose is the customer whom a delivery of this type is about: the object itself, or the one that the object names, or, when
+// it has just been taken off, named.
+func whose(typ, objectID, kind, customer, previous string) string {
 	switch typ {
 	case typeCustomerCreated, typeCustomerUpdated, typeCustomerDeleted:
-		return object.ID
+		return objectID
 	}
-	if object.Object == "customer" {
-		return object.ID
+	switch {
+	case kind == "customer":
+		return objectID
+	case customer != "":
+		return customer
 	}
-	if id := lenient[ref](object.Customer).id; id != "" {
-		return id
-	}
-	if len(data.Previous) > 0 && json.Unmarshal(data.Previous, &previous) != nil {
-		return ""
-	}
-	return lenient[ref](previous.Customer).id
+	return previous
 }
 
 // observe gives what a delivery says, in the order in which it is to be applied. Every delivery is first an observation

@@ -69,7 +69,7 @@ func TestVerify(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if err := w.Verify([]byte(tt.body), tt.header, now); !errors.Is(err, tt.want) {
+			if _, err := w.Verify([]byte(tt.body), tt.header, now); !errors.Is(err, tt.want) {
 				t.Errorf("got %v, want %v", err, tt.want)
 			}
 		})
@@ -93,7 +93,7 @@ func TestWebhooksKeepTheirSecrets(t *testing.T) {
 	secrets[0] = ""
 	now := time.Unix(1_700_000_000, 0)
 	header := signedHeader(fmt.Sprintf("t=%d,%s", now.Unix(), sign(now, goodBody, "")))
-	if err := w.Verify([]byte(goodBody), header, now); !errors.Is(err, provider.ErrBadSignature) {
+	if _, err := w.Verify([]byte(goodBody), header, now); !errors.Is(err, provider.ErrBadSignature) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -111,7 +111,7 @@ func FuzzVerify(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, body, header string) {
-		if err := w.Verify([]byte(body), signedHeader(header), now); !errors.Is(err, provider.ErrBadSignature) {
+		if _, err := w.Verify([]byte(body), signedHeader(header), now); !errors.Is(err, provider.ErrBadSignature) {
 			t.Errorf("got %v", err)
 		}
 	})
