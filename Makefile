@@ -37,7 +37,7 @@ SIM_SEEDS ?= 20000
 
 .PHONY: sim
 sim: ## the simulation: 20,000 seeds (SIM_SEEDS); a failing one prints itself, is shrunk and kept
-	$(GO) test -count=1 -timeout 20m -run '^(TestSeeds|TestRegressions|TestSameSeedSameLog)$$' -v ./internal/sim -first 1 -seeds $(SIM_SEEDS) -keep
+	$(GO) test -count=1 -timeout 40m -run '^(TestSeeds|TestRegressions|TestSameSeedSameLog)$$' -v ./internal/sim -first 1 -seeds $(SIM_SEEDS) -keep
 
 SOAK_TIME ?= 2h
 SOAK_SEEDS ?= 1000000
@@ -91,7 +91,7 @@ check: ## formatting, vet, tidy go.mod
 
 .PHONY: lint
 lint: $(GOLANGCI) ## golangci-lint with .golangci.yml, which names the build tags
-	$(GOLANGCI) run --timeout 15m ./...
+	$(GOLANGCI) run --timeout 40m ./...
 
 $(GOLANGCI):
 	@mkdir -p $(BIN)
