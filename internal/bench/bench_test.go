@@ -1,7 +1,6 @@
 package bench_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -18,14 +17,10 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
 	"github.com/paykit-go/paykit"
 	"github.com/paykit-go/paykit/internal/dev"
-	"github.com/paykit-go/paykit/internal/events"
-	"github.com/paykit-go/paykit/internal/provider"
-	"github.com/paykit-go/paykit/internal/provider/stripe"
 )
 
 const secret = "whsec_bench" //nolint:gosec // G101: of a sandbox on this machine
@@ -146,88 +141,6 @@ func customer(b *testing.B, at dev.Addresses, pk *paykit.Client, reference strin
 	}
 	b.Fatal("the card was not saved")
 	return "", ""
-}
-
-// BenchmarkCharge: a charge's time beyond the two bare Stripe calls, in milliseconds and in durable publishes.
-func BenchmarkCharge(b *testing.B) {
-	at, pk := engine(b)
-	customerID, methodID := customer(b, at, pk, "bench")
-	c, err := pk.Customer.Get(b.Context(), customerID)
-	if err != nil {
-		b.Fatal(err)
-	}
-	m, err := pk.PaymentMethod.Get(b.Context(), methodID)
-	if err != nil {
-		b.Fatal(err)
-	}
-	api, err := stripe.New(stripe.Config{APIKey: "sk_test_bench", APIBase: at.Sandbox, Env: "bench"}) //nolint:gosec // G101: any key will do
-	if err != nil {
-		b.Fatal(err)
-	}
-	publish := durablePublish(b, at)
-	var calls, charges, syncs []float64
-	const n = 60
-	for i := range n {
-		t := time.Now()
-		p, err := api.CreatePayment(b.Context(), fmt.Sprintf("bare-%d", i), provider.PaymentRequest{
-			CustomerID: c.ProviderAccounts[0].ProviderCustomerID, MethodID: m.ProviderMethodID, Amount: 1900, Currency: "usd",
-			Description: "bench", Owner: events.Owner{Env: "bench"},
-		})
-		if err == nil {
-			p, err = api.ConfirmPayment(b.Context(), fmt.Sprintf("bare-confirm-%d", i), p.ID, provider.ConfirmRequest{MethodID: m.ProviderMethodID})
-		}
-		if err != nil || p.Status != events.PaymentSucceeded {
-			b.Fatalf("bare charge: %+v, %v", p, err)
-		}
-		calls = append(calls, float64(time.Since(t)))
-		t = time.Now()
-		charge, err := pk.Charge.Create(b.Context(), paykit.ChargeCreate{CustomerID: customerID, PaymentMethodID: methodID, Amount: 1900, Description: "bench"})
-		if err != nil || charge.Status != paykit.ChargeSucceeded {
-			b.Fatalf("charge: %+v, %v", charge, err)
-		}
-		charges = append(charges, float64(time.Since(t)))
-		t = time.Now()
-		publish()
-		syncs = append(syncs, float64(time.Since(t)))
-	}
-	beyond := median(charges) - median(calls)
-	report(b, median(charges)/median(calls), "ratio", median(charges)/1e6, "charge-ms", median(calls)/1e6, "two-calls-ms",
-		median(syncs)/1e6, "publish-ms", beyond/median(syncs), "beyond-in-publishes")
-	var inFlight []float64
-	for range rounds {
-		perSecond, _ := rate(b, 64, func(int) error {
-			charge, err := pk.Charge.Create(b.Context(), paykit.ChargeCreate{CustomerID: customerID, PaymentMethodID: methodID, Amount: 1900, Description: "bench"}, paykit.WithWait(20*time.Second))
-			if err == nil && charge.Status != paykit.ChargeSucceeded {
-				err = fmt.Errorf("charge is %s", charge.Status)
-			}
-			return err
-		})
-		inFlight = append(inFlight, perSecond)
-	}
-	b.ReportMetric(median(inFlight), "one-customer-64-in-flight/s")
-}
-
-// durablePublish is one bare publish into a stream of its own on the same server.
-func durablePublish(b *testing.B, at dev.Addresses) func() {
-	b.Helper()
-	nc, err := nats.Connect(at.NATS)
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		b.Fatal(err)
-	}
-	if _, err := js.CreateStream(b.Context(), jetstream.StreamConfig{Name: "BENCH", Subjects: []string{"bench.>"}}); err != nil {
-		b.Fatal(err)
-	}
-	payload := bytes.Repeat([]byte("x"), 1000)
-	return func() {
-		if _, err := js.Publish(b.Context(), "bench.x", payload); err != nil {
-			b.Fatal(err)
-		}
-	}
 }
 
 // BenchmarkPaymentMethodList: a query's rate against a bare NATS echo of the same answer.

@@ -49,6 +49,7 @@ func (c chargeCreate) plan(h *Handler, k call) plan {
 			s := e.Data.Charge.Status
 			return s.Final() || s == events.ChargeStatusRequiresAction
 		},
+		passing: func(t events.Type) bool { return t == events.ChargeRequested || t == events.ChargeProcessing },
 	}
 }
 

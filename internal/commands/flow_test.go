@@ -347,7 +347,7 @@ func waitsFor(t *testing.T, x *harness, worker *eventlog.Log, verb, body string,
 	}
 	asked := make(chan struct{})
 	var once sync.Once
-	stop, err := worker.Wake(func(_ events.Entity, got string, seq uint64) {
+	stop, err := worker.Wake(func(_ events.Type, got string, seq uint64) {
 		if got == id && seq > before {
 			once.Do(func() { close(asked) })
 		}
@@ -414,7 +414,7 @@ func TestWakeUpIsFast(t *testing.T) {
 	for i := range 5 {
 		key := fmt.Sprintf("k%d", i)
 		id := events.ChargeID(key)
-		wake, done := x.h.waits.register(id)
+		wake, done := x.h.waits.register(id, nil)
 		if err := x.log.Conn().Flush(); err != nil {
 			t.Fatal(err)
 		}

@@ -36,6 +36,7 @@ type Config struct {
 	Version        string           // of the program, as the NATS service tells it; "" = "0.0.0"
 	Logger         zerolog.Logger   // zero value = silent
 	Now            func() time.Time // the clock of events and generated keys; nil = time.Now
+	AtOnce         func(...func())  // runs what does not depend on each other; nil = [eventlog.AtOnce]
 }
 
 // Handler carries out commands. It keeps no state but who waits for what, so any number of them may work on one log.
@@ -69,6 +70,9 @@ func New(log Log, cfg Config) *Handler {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.AtOnce == nil {
+		cfg.AtOnce = eventlog.AtOnce
 	}
 	return &Handler{cfg: cfg, log: log, waits: newWaits(log, cfg.Logger)}
 }
@@ -123,6 +127,8 @@ type plan struct {
 	stored func(context.Context, eventlog.Entry) error
 	// settled tells whether the outcome is there; nil if the append itself is the outcome.
 	settled func(*events.Event) bool
+	// passing tells of which events that is known without reading the entity: they are on the way to it. nil = of none.
+	passing func(events.Type) bool
 	// answer makes the result's body; nil for the entity's snapshot.
 	answer func(context.Context, eventlog.Entry) (any, error)
 }
@@ -179,7 +185,7 @@ func (h *Handler) execute(ctx context.Context, verb string, body []byte, meta Me
 	var wake <-chan uint64
 	if p.settled != nil && wait > 0 {
 		var done func()
-		wake, done = h.waits.register(p.id) // before the append, or an outcome could slip in between
+		wake, done = h.waits.register(p.id, p.passing) // before the append, or an outcome could slip in between
 		defer done()
 	}
 	e, err := h.store(ctx, p, k, max(wait, DefaultWait))
@@ -229,23 +235,20 @@ func (h *Handler) store(ctx context.Context, p plan, k call, limit time.Duration
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	c := events.Cause{Now: h.cfg.Now(), Source: source, CommandID: k.id}
-	if p.begins && k.given {
-		if e, known, err := h.known(ctx, p, c); known || err != nil {
-			return e, err
-		}
-	}
-	if p.references != nil {
-		ref, err := p.references(ctx)
-		if err != nil {
-			return eventlog.Entry{}, err
-		}
-		c.Customer = ref
+	begun, err := h.look(ctx, p, k, &c)
+	if begun.Event != nil || err != nil {
+		return begun, err
 	}
 	// A crash right after the append leaves the event stored and the caller without an answer: the same command under
 	// the same key finds it there, and the worker carries it out meanwhile.
-	e, _, err := h.log.Update(ctx, p.entity, p.id, func(last *events.Event) (*events.Event, error) {
-		return p.decide(ctx, last, c)
-	})
+	decide := func(last *events.Event) (*events.Event, error) { return p.decide(ctx, last, c) }
+	var e eventlog.Entry
+	if p.begins {
+		// Looked for a moment ago, or its key is a new one: most likely there is nothing. If there is, the guard is lost.
+		e, _, err = h.log.UpdateFrom(ctx, p.entity, p.id, eventlog.Entry{}, decide)
+	} else {
+		e, _, err = h.log.Update(ctx, p.entity, p.id, decide)
+	}
 	if err != nil {
 		return eventlog.Entry{}, err
 	}
@@ -256,6 +259,27 @@ func (h *Handler) store(ctx context.Context, p plan, k call, limit time.Duration
 		}
 	}
 	return e, nil
+}
+
+// look asks, at once, whether the command's key began something before and whether what it refers to is there. What was begun
+// is answered whatever became of the references since. It fills in the cause's customer.
+func (h *Handler) look(ctx context.Context, p plan, k call, c *events.Cause) (begun eventlog.Entry, err error) {
+	var ref events.CustomerRef
+	var refused error
+	var asks []func()
+	if p.begins && k.given {
+		before := *c
+		asks = append(asks, func() { begun, _, err = h.known(ctx, p, before) })
+	}
+	if p.references != nil {
+		asks = append(asks, func() { ref, refused = p.references(ctx) })
+	}
+	h.cfg.AtOnce(asks...)
+	if begun.Event != nil || err != nil {
+		return begun, err
+	}
+	c.Customer = ref
+	return eventlog.Entry{}, refused
 }
 
 // known looks for what the key began before. It answers as it is, or with idempotency_conflict; a reference that has

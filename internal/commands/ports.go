@@ -25,7 +25,7 @@ type Log interface {
 // Feed is how the waiting are woken and answered.
 type Feed interface {
 	// Wake has f told of each new event, best effort, until stop is called.
-	Wake(f func(entity events.Entity, id string, sequence uint64)) (stop func(), err error)
+	Wake(f func(typ events.Type, id string, sequence uint64)) (stop func(), err error)
 	// MayAnswer tells whether an answer may be published on a reply subject.
 	MayAnswer(reply string) bool
 }
@@ -38,6 +38,9 @@ type Entities interface {
 	LoadFromLeader(ctx context.Context, entity events.Entity, id string) (eventlog.Entry, error)
 	// Update appends what decide finds new, under a guard. Once it returns, that is durable.
 	Update(ctx context.Context, entity events.Entity, id string,
+		decide func(last *events.Event) (*events.Event, error)) (e eventlog.Entry, appended bool, err error)
+	// UpdateFrom is Update that begins with an entry that the caller has just read or appended, instead of reading it again.
+	UpdateFrom(ctx context.Context, entity events.Entity, id string, known eventlog.Entry,
 		decide func(last *events.Event) (*events.Event, error)) (e eventlog.Entry, appended bool, err error)
 }
 

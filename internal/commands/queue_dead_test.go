@@ -21,13 +21,13 @@ type buggy struct {
 	well atomic.Bool
 }
 
-func (b *buggy) Update(ctx context.Context, entity events.Entity, id string,
+func (b *buggy) UpdateFrom(ctx context.Context, entity events.Entity, id string, known eventlog.Entry,
 	decide func(last *events.Event) (*events.Event, error),
 ) (eventlog.Entry, bool, error) {
 	if id == b.id && !b.well.Load() {
 		panic("a bug")
 	}
-	return b.Log.Update(ctx, entity, id, decide)
+	return b.Log.UpdateFrom(ctx, entity, id, known, decide)
 }
 
 // background runs f until the test ends.

@@ -41,14 +41,21 @@ func (h *Handler) payer(ctx context.Context, providerID, customerID string) (eve
 // methodOf checks provider, customer and method, in this order. Another customer's method, and one at another
 // provider, is as unknown as one that never was: the answer must not tell who has which method.
 func (h *Handler) methodOf(ctx context.Context, r methodRef, fit func(*events.PaymentMethod) bool) (events.CustomerRef, error) {
-	ref, err := h.payer(ctx, r.providerID, r.customerID)
-	if err != nil {
-		return events.CustomerRef{}, err
+	var ref events.CustomerRef
+	var ok bool
+	var noPayer, err error
+	h.cfg.AtOnce(
+		func() { ref, noPayer = h.payer(ctx, r.providerID, r.customerID) },
+		func() {
+			_, ok, err = h.find(ctx, events.EntityPaymentMethod, r.methodID, func(e *events.Event) bool {
+				m := e.Data.PaymentMethod
+				return m.CustomerID == r.customerID && m.ProviderID == r.providerID && fit(m)
+			})
+		},
+	)
+	if noPayer != nil {
+		return events.CustomerRef{}, noPayer
 	}
-	_, ok, err := h.find(ctx, events.EntityPaymentMethod, r.methodID, func(e *events.Event) bool {
-		m := e.Data.PaymentMethod
-		return m.CustomerID == r.customerID && m.ProviderID == r.providerID && fit(m)
-	})
 	if err != nil {
 		return events.CustomerRef{}, err
 	}

@@ -21,26 +21,26 @@ type waits struct {
 	logger zerolog.Logger
 
 	mu      sync.Mutex
-	waiting map[string]map[chan uint64]struct{} // by entity id; guarded by mu
-	stop    func()                              // ends the subscription, nil before the first wait; guarded by mu
-	closed  bool                                // guarded by mu
+	waiting map[string]map[chan uint64]func(events.Type) bool // by entity id, what does not wake; guarded by mu
+	stop    func()                                            // ends the subscription, nil before the first wait; guarded by mu
+	closed  bool                                              // guarded by mu
 }
 
 func newWaits(log Log, logger zerolog.Logger) *waits {
-	return &waits{log: log, logger: logger, waiting: map[string]map[chan uint64]struct{}{}}
+	return &waits{log: log, logger: logger, waiting: map[string]map[chan uint64]func(events.Type) bool{}}
 }
 
-// register makes known that somebody waits for the entity. The channel gets the sequence of the newest event seen. done
-// must be called.
-func (w *waits) register(id string) (wake <-chan uint64, done func()) {
+// register makes known that somebody waits for the entity. The channel gets the sequence of the newest event seen, but not of
+// types that passing tells are none of the outcome; nil = of all. done must be called.
+func (w *waits) register(id string, passing func(events.Type) bool) (wake <-chan uint64, done func()) {
 	w.subscribe()
 	ch := make(chan uint64, 1)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.waiting[id] == nil {
-		w.waiting[id] = map[chan uint64]struct{}{}
+		w.waiting[id] = map[chan uint64]func(events.Type) bool{}
 	}
-	w.waiting[id][ch] = struct{}{}
+	w.waiting[id][ch] = passing
 	return ch, func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -68,10 +68,13 @@ func (w *waits) subscribe() {
 }
 
 // wake tells those who wait for the entity that it has an event at sequence seq.
-func (w *waits) wake(_ events.Entity, id string, seq uint64) {
+func (w *waits) wake(typ events.Type, id string, seq uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for ch := range w.waiting[id] {
+	for ch, passing := range w.waiting[id] {
+		if passing != nil && passing(typ) {
+			continue
+		}
 		select {
 		case <-ch: // an older sequence that nobody has looked at yet
 		default:

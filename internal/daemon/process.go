@@ -42,6 +42,20 @@ type Part interface {
 	Start(ctx context.Context, e Env) (run func(context.Context) error, err error)
 }
 
+// OnConn is a part with a connection of its own beside others in the same process. The server answers one connection's reads
+// one after the other, each behind whatever write it has to wait for: parts that share one wait for each other.
+type OnConn struct {
+	Part
+	Conn *nats.Conn
+	Log  *eventlog.Log // on Conn
+}
+
+// Start wires the part up on its connection.
+func (p OnConn) Start(ctx context.Context, e Env) (run func(context.Context) error, err error) {
+	e.Conn, e.Log = p.Conn, p.Log
+	return p.Part.Start(ctx, e)
+}
+
 // Process runs one part as a process of its own: connect, check the streams, serve, and on the way out stop in reverse
 // order.
 func Process(ctx context.Context, name string, n NATS, log zerolog.Logger, httpAddr string, part Part) error {

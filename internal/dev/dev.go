@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
@@ -103,7 +102,7 @@ func Run(ctx context.Context, c Config, ready func(Addresses)) (err error) {
 	defer stopSandbox()
 	if sb != nil {
 		a.Sandbox, stripe.Base, stripe.Key = sb.URL, sb.URL, "sk_test_paykit_dev"
-		stripe.Rate = 1000 // nobody else pays for the sandbox
+		stripe.Rate = 20_000 // nobody else pays for the sandbox
 		g.Go(func() error { return sb.Run(sandboxCtx) })
 	} else if stripe.Base == "" {
 		stripe.Base = "https://api.stripe.com"
@@ -141,7 +140,7 @@ func address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Ito
 // runParts provisions the streams and runs ingest, worker and projector on connections of their own.
 func runParts(ctx context.Context, c Config, a Addresses, ns *server.Server, l net.Listener, secrets []string, stripe daemon.StripeAPI, ready func()) error {
 	n := daemon.NATS{URL: a.NATS, Prefix: c.Prefix, Env: c.Env}
-	nc, err := n.Connect("dev", c.Logger, nats.InProcessServer(ns))
+	nc, err := n.Connect("dev", c.Logger)
 	if err != nil {
 		return err
 	}
@@ -150,16 +149,26 @@ func runParts(ctx context.Context, c Config, a Addresses, ns *server.Server, l n
 	if _, err := eventlog.Provision(ctx, nc, cfg); err != nil {
 		return err
 	}
-	log, err := eventlog.Open(ctx, nc, cfg)
-	if err != nil {
-		return err
-	}
 	h := daemon.NewHTTP()
 	h.Check(daemon.NATSCheck(nc))
 	parts := []daemon.Part{
 		daemon.Ingest{Secrets: secrets, DefaultCurrency: c.DefaultCurrency, RetrySchedules: c.RetrySchedules, Livemode: c.Livemode},
 		daemon.Worker{Stripe: stripe},
 		daemon.Projector{DataDir: a.DataDir},
+	}
+	var log *eventlog.Log
+	for i, part := range parts {
+		own := nc
+		if i > 0 {
+			if own, err = n.Connect("dev", c.Logger); err != nil {
+				return err
+			}
+			defer daemon.Drain(own)
+		}
+		if log, err = eventlog.Open(ctx, own, cfg); err != nil {
+			return err
+		}
+		parts[i] = daemon.OnConn{Part: part, Conn: own, Log: log}
 	}
 	return daemon.Serve(ctx, l, daemon.Env{Conn: nc, Log: log, Logger: c.Logger, HTTP: h}, ready, parts...) //nolint:wrapcheck // already says what it was
 }

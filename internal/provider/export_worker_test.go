@@ -33,6 +33,15 @@ func ProviderFailing(err error) bool { return providerFailing(err) }
 // StopAt has f told where the work is; its error stops it there. Call it before Run.
 func (w *Worker) StopAt(f func(point string) error) { w.reached = f }
 
+// OneAfterTheOther has the worker do in the order of its source what it would do at once. Call it before Run.
+func (w *Worker) OneAfterTheOther() {
+	w.cfg.AtOnce = func(work ...func()) {
+		for _, do := range work {
+			do()
+		}
+	}
+}
+
 // OnConcluded has f told what became of each try. Call it before Run.
 func (w *Worker) OnConcluded(f func(typ events.Type, outcome string)) { w.concluded = f }
 

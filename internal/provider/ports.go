@@ -23,6 +23,9 @@ type Entities interface {
 	// Update appends what decide finds new, under a guard. Once it returns, that is durable.
 	Update(ctx context.Context, entity events.Entity, id string,
 		decide func(last *events.Event) (*events.Event, error)) (e eventlog.Entry, appended bool, err error)
+	// UpdateFrom is Update that begins with an entry that the caller has just read or appended, instead of reading it again.
+	UpdateFrom(ctx context.Context, entity events.Entity, id string, known eventlog.Entry,
+		decide func(last *events.Event) (*events.Event, error)) (e eventlog.Entry, appended bool, err error)
 }
 
 // Links lead from a provider's object back to ours.

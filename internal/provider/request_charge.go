@@ -17,7 +17,13 @@ import (
 
 // chargeRequested carries out a charge, or goes on with it.
 func (w *Worker) chargeRequested(ctx context.Context, r request) error {
-	e, err := w.subject(ctx, r)
+	var e eventlog.Entry
+	var err error
+	var by paidBy
+	w.cfg.AtOnce(
+		func() { e, err = w.subject(ctx, r) },
+		func() { by = w.paidBy(ctx, r.event.Data.Charge) }, // whose ids never change
+	)
 	if err != nil {
 		return err
 	}
@@ -42,32 +48,26 @@ func (w *Worker) chargeRequested(ctx context.Context, r request) error {
 		return w.cancelOrphan(ctx, r, p, c)
 	}
 	if c.ProviderPaymentID == "" {
-		return w.leftToSettling(r, w.beginPayment(ctx, r, p, e))
+		return w.leftToSettling(r, w.beginPayment(ctx, r, p, e, by))
 	}
 	return w.leftToSettling(r, w.resumePayment(ctx, r, p, e))
 }
 
 // beginPayment makes a charge's payment, records it, and goes on to confirm it.
-func (w *Worker) beginPayment(ctx context.Context, r request, p *guardedAPI, e eventlog.Entry) error {
+func (w *Worker) beginPayment(ctx context.Context, r request, p *guardedAPI, e eventlog.Entry, by paidBy) error {
 	c := e.Event.Data.Charge
 	if c.CancelRequestedAt != nil {
 		return w.cancelUnmade(ctx, r, c)
 	}
-	customer, err := w.customer(ctx, c.CustomerID)
-	if err != nil {
-		return err
-	}
-	if customer.Deleted() {
+	switch {
+	case by.err != nil:
+		return by.err
+	case by.customer.Deleted():
 		return w.rejectCharge(ctx, r, c.ID, events.NewFailure(events.FailureCustomerDeleted, ""))
-	}
-	method, err := w.method(ctx, c)
-	if err != nil {
-		return err
-	}
-	if !method.Live() {
+	case !by.method.Live():
 		return w.rejectCharge(ctx, r, c.ID, events.NewFailure(events.FailureMethodDetached, ""))
 	}
-	payment, err := w.createPayment(ctx, r, p, c, method.ProviderMethodID)
+	payment, err := w.createPayment(ctx, r, p, c, by.method.ProviderMethodID)
 	if refused(err) {
 		w.logRefusal(r, err)
 		return w.rejectCharge(ctx, r, c.ID, events.NewFailure(events.FailureProviderRejected, ""))
@@ -78,27 +78,8 @@ func (w *Worker) beginPayment(ctx context.Context, r request, p *guardedAPI, e e
 	if err := w.point("payment_created"); err != nil {
 		return err
 	}
-	// A crash right before leaves a payment without a link, which takes no money: the next try's key answers with it.
-	err = w.log.PutLink(ctx, p.id, payment.ID, eventlog.Link{Entity: events.EntityCharge, ID: c.ID, CustomerID: c.CustomerID})
-	if taken, ok := errors.AsType[*eventlog.LinkTakenError](err); ok {
-		// One payment would count for two charges: nothing is confirmed, and someone must look.
-		w.cfg.Logger.Error().Str("entity_id", c.ID).Str("payment", payment.ID).Str("linked_to", taken.Existing.ID).
-			Msg("the payment belongs to another charge")
-		return w.rejectCharge(ctx, r, c.ID, events.NewFailure(events.FailureProviderRejected, ""))
-	}
-	if err != nil {
-		return fmt.Errorf("link %s: %w", payment.ID, err)
-	}
-	if err := w.point("payment_linked"); err != nil {
-		return err
-	}
-	// The commit point of the charge: from here on its payment is known. A crash right before leaves a link to a charge
-	// that does not know the payment, and the next try's key answers with the same payment.
-	e, appended, err := w.observePayment(ctx, r, c, payment)
-	if err != nil {
-		return err
-	}
-	if err := w.point("payment_recorded"); err != nil {
+	e, appended, ok, err := w.recordPayment(ctx, r, p, e, payment)
+	if err != nil || !ok {
 		return err
 	}
 	now := e.Event.Data.Charge
@@ -111,7 +92,78 @@ func (w *Worker) beginPayment(ctx context.Context, r request, p *guardedAPI, e e
 		return w.resumePayment(ctx, r, p, e)
 	}
 	// The answer was given a moment ago and nobody else has known the payment: there is no need to ask how it stands.
-	return w.advance(ctx, r, p, e, payment, method.ProviderMethodID)
+	return w.advance(ctx, r, p, e, payment, by.method.ProviderMethodID)
+}
+
+// recordPayment writes a new payment's link and event, the commit point of the charge: from here on its payment is known.
+// Both are written at once, which spares the caller one fsync, and both are there before anything is confirmed. ok is false
+// if the payment belongs to another charge; this one was ended then.
+//
+// A crash right before leaves a payment that takes no money: the next try's key answers with it. A crash in between leaves
+// either a link to a charge that does not know the payment, which the next try completes in the same way, or a charge whose
+// payment has no link: whoever goes on with it, the next try or settling, links it before it is confirmed (resumePayment).
+func (w *Worker) recordPayment(
+	ctx context.Context, r request, p *guardedAPI, before eventlog.Entry, payment events.Payment,
+) (e eventlog.Entry, appended, ok bool, err error) {
+	c := before.Event.Data.Charge
+	var linked bool
+	var notLinked, notRecorded error
+	w.cfg.AtOnce(
+		func() {
+			if linked, notLinked = w.linkPayment(ctx, p, c, payment.ID); notLinked == nil {
+				notLinked = w.point("payment_linked")
+			}
+		},
+		func() {
+			if e, appended, notRecorded = w.observePayment(ctx, r, c, &before, payment); notRecorded == nil {
+				notRecorded = w.point("payment_recorded")
+			}
+		},
+	)
+	if err := errors.Join(notLinked, notRecorded); err != nil {
+		return e, appended, false, err
+	}
+	if !linked {
+		return e, appended, false, w.rejectCharge(ctx, r, c.ID, events.NewFailure(events.FailureProviderRejected, ""))
+	}
+	return e, appended, true, nil
+}
+
+// linkPayment writes the way back from a payment to its charge. false says that the payment belongs to another charge: it
+// would count for two, so nothing may be confirmed, and someone must look.
+func (w *Worker) linkPayment(ctx context.Context, p *guardedAPI, c *events.Charge, paymentID string) (bool, error) {
+	err := w.log.PutLink(ctx, p.id, paymentID, eventlog.Link{Entity: events.EntityCharge, ID: c.ID, CustomerID: c.CustomerID})
+	if taken, ok := errors.AsType[*eventlog.LinkTakenError](err); ok {
+		w.notOurPayment(c, paymentID, taken.Existing)
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("link %s: %w", paymentID, err)
+	}
+	return true, nil
+}
+
+func (w *Worker) notOurPayment(c *events.Charge, paymentID string, existing eventlog.Link) {
+	w.cfg.Logger.Error().Str("entity_id", c.ID).Str("payment", paymentID).Str("linked_to", existing.ID).
+		Msg("the payment belongs to another charge")
+}
+
+// paidBy is whom a charge takes money from.
+type paidBy struct {
+	customer events.Customer
+	method   *events.PaymentMethod
+	err      error // one of them could not be read
+}
+
+// paidBy reads a charge's customer and method, at once.
+func (w *Worker) paidBy(ctx context.Context, c *events.Charge) (by paidBy) {
+	var noCustomer, noMethod error
+	w.cfg.AtOnce(
+		func() { by.customer, noCustomer = w.customer(ctx, c.CustomerID) },
+		func() { by.method, noMethod = w.method(ctx, c) },
+	)
+	by.err = errors.Join(noCustomer, noMethod)
+	return by
 }
 
 // createPayment makes the payment, or finds the one that an earlier try made.
@@ -159,6 +211,10 @@ func (w *Worker) resumePayment(ctx context.Context, r request, p *guardedAPI, e 
 		if err != nil {
 			return fmt.Errorf("load charge: %w", err)
 		}
+		// Whoever recorded the payment may have died before it was linked. Linked it nearly always is: that is found out.
+		if ours, err := w.linkPayment(ctx, p, e.Event.Data.Charge, payment.ID); err != nil || !ours {
+			return errors.Join(err, w.rejectCharge(ctx, r, e.Event.Subject, events.NewFailure(events.FailureProviderRejected, "")))
+		}
 	}
 	return w.advance(ctx, r, p, e, payment, "")
 }
@@ -198,7 +254,7 @@ func (w *Worker) advance(ctx context.Context, r request, p *guardedAPI, e eventl
 		return err
 	}
 	// A crash right before leaves the outcome at the provider only; the request or settling asks for it.
-	_, _, err := w.observePayment(ctx, r, c, payment)
+	_, _, err := w.observePayment(ctx, r, c, &e, payment)
 	return err
 }
 
@@ -330,10 +386,13 @@ func (w *Worker) confirmRefused(
 	return now, true, w.rejectCharge(ctx, r, c.ID, failure)
 }
 
-// observePayment records what a charge's payment shows. A crash right after leaves it recorded and the request open:
+// observePayment records what a charge's payment shows; known is the charge as it was read or appended a moment ago, nil for
+// not at all. A crash right after leaves it recorded and the request open:
 // it comes again and finds nothing to do.
-func (w *Worker) observePayment(ctx context.Context, r request, c *events.Charge, payment events.Payment) (eventlog.Entry, bool, error) {
-	e, appended, err := w.updateCharge(ctx, r, c.ID, events.PaymentObserved{ID: c.ID, ProviderID: c.ProviderID, Payment: payment})
+func (w *Worker) observePayment(
+	ctx context.Context, r request, c *events.Charge, known *eventlog.Entry, payment events.Payment,
+) (eventlog.Entry, bool, error) {
+	e, appended, err := w.updateChargeFrom(ctx, r, c.ID, known, events.PaymentObserved{ID: c.ID, ProviderID: c.ProviderID, Payment: payment})
 	if errors.Is(err, events.ErrOtherPayment) {
 		// Money all the same: it becomes a charge of its own, with an alarm.
 		payment.Owner = w.chargeOwner(c)
@@ -377,6 +436,9 @@ func (w *Worker) chargeCancelRequested(ctx context.Context, r request) error {
 // paid a moment before. A crash between the two leaves it canceled at the provider only; asking shows it.
 func (w *Worker) cancelPayment(ctx context.Context, r request, p *guardedAPI, e eventlog.Entry, abandoned bool) error {
 	c := e.Event.Data.Charge
+	if theirs, err := w.othersPayment(ctx, p, c); err != nil || theirs {
+		return err
+	}
 	payment, err := w.cancelAt(ctx, r, p, c, c.ProviderPaymentID, abandoned)
 	if err != nil {
 		return err
@@ -384,8 +446,24 @@ func (w *Worker) cancelPayment(ctx context.Context, r request, p *guardedAPI, e 
 	if err := w.point("payment_canceled"); err != nil {
 		return err
 	}
-	_, _, err = w.observePayment(ctx, r, c, payment)
+	_, _, err = w.observePayment(ctx, r, c, &e, payment)
 	return err
+}
+
+// othersPayment tells whether the payment that a charge knows belongs to another charge, which is found out at the same time
+// as it is recorded: canceling it would end that one.
+func (w *Worker) othersPayment(ctx context.Context, p *guardedAPI, c *events.Charge) (bool, error) {
+	k, err := w.log.Link(ctx, p.id, c.ProviderPaymentID)
+	switch {
+	case errors.Is(err, eventlog.ErrNotFound):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("link of %s: %w", c.ProviderPaymentID, err)
+	case k.Entity != events.EntityCharge || k.ID == c.ID:
+		return false, nil
+	}
+	w.notOurPayment(c, c.ProviderPaymentID, k)
+	return true, nil
 }
 
 // cancelAt cancels a payment at the provider only.
@@ -406,7 +484,7 @@ func (w *Worker) cancelUnmade(ctx context.Context, r request, c *events.Charge) 
 	if err := w.point("payment_unmade"); err != nil {
 		return err
 	}
-	e, _, err := w.observePayment(ctx, r, c, events.Payment{Status: events.PaymentCanceled})
+	e, _, err := w.observePayment(ctx, r, c, nil, events.Payment{Status: events.PaymentCanceled})
 	if err == nil && !e.Event.Data.Charge.Status.Final() {
 		return &later{after: w.jitter(w.retryFirst), reason: "its payment was recorded meanwhile"}
 	}

@@ -146,7 +146,7 @@ func (w *Worker) attempted(ctx context.Context, r request, c *events.Charge, num
 	case events.PaymentSucceeded, events.PaymentCanceled, events.PaymentProcessing, events.PaymentRequiresConfirmation:
 	}
 	// Under way is nothing to record: settling asks until it is paid or declined.
-	_, _, err := w.observePayment(ctx, r, c, payment)
+	_, _, err := w.observePayment(ctx, r, c, nil, payment)
 	return err
 }
 
@@ -172,20 +172,16 @@ func untried(c *events.Charge, payment events.Payment) bool {
 
 // payer finds what a charge is paid with. gone is the failure's code if that, or its customer, is not there any more.
 func (w *Worker) payer(ctx context.Context, c *events.Charge) (method *events.PaymentMethod, gone string, err error) {
-	customer, err := w.customer(ctx, c.CustomerID)
-	if err != nil {
-		return nil, "", err
-	}
-	if method, err = w.method(ctx, c); err != nil {
-		return nil, "", err
-	}
+	by := w.paidBy(ctx, c)
 	switch {
-	case customer.Deleted():
+	case by.err != nil:
+		return nil, "", by.err
+	case by.customer.Deleted():
 		gone = events.FailureCustomerDeleted
-	case !method.Chargeable():
+	case !by.method.Chargeable():
 		gone = events.FailureMethodDetached
 	}
-	return method, gone, nil
+	return by.method, gone, nil
 }
 
 // settleLadder looks at a failed charge with a ladder: it asks for the attempt that is due, settles the one that is under

@@ -36,6 +36,6 @@ func (w *Worker) cancelSuperseded(ctx context.Context, r request, c *events.Char
 	if payment.Status != events.PaymentSucceeded {
 		return nil
 	}
-	_, _, err = w.observePayment(ctx, r, c, payment)
+	_, _, err = w.observePayment(ctx, r, c, nil, payment)
 	return err
 }

@@ -59,6 +59,8 @@ type WorkerConfig struct {
 	Random func(n int64) int64
 	// Calls keeps a record of each HTTP request to a provider, for "paykit explain"; nil = none is kept.
 	Calls CallStore
+	// AtOnce runs what does not depend on each other, all of it; nil = [eventlog.AtOnce].
+	AtOnce func(...func())
 	// TripAfter is how many failures in a row, by the provider's fault, open the breaker; 0 = 10.
 	TripAfter uint32
 }
@@ -107,6 +109,9 @@ func NewWorker(log WorkerLog, providers map[string]API, cfg WorkerConfig) *Worke
 	}
 	if cfg.ReviewAfter <= 0 {
 		cfg.ReviewAfter = reviewAfter
+	}
+	if cfg.AtOnce == nil {
+		cfg.AtOnce = eventlog.AtOnce
 	}
 	metrics := newWorkerMetrics(cfg.Registerer)
 	w := &Worker{
@@ -323,9 +328,18 @@ func (w *Worker) customer(ctx context.Context, id string) (events.Customer, erro
 }
 
 func (w *Worker) updateCharge(ctx context.Context, r request, id string, in events.ChargeInput) (eventlog.Entry, bool, error) {
-	e, appended, err := w.log.Update(ctx, events.EntityCharge, id, func(last *events.Event) (*events.Event, error) {
-		return events.DecideCharge(last, in, w.cause(r))
-	})
+	return w.updateChargeFrom(ctx, r, id, nil, in)
+}
+
+// updateChargeFrom begins with what was read or appended a moment ago, nil for nothing.
+func (w *Worker) updateChargeFrom(ctx context.Context, r request, id string, known *eventlog.Entry, in events.ChargeInput,
+) (e eventlog.Entry, appended bool, err error) {
+	decide := func(last *events.Event) (*events.Event, error) { return events.DecideCharge(last, in, w.cause(r)) }
+	if known == nil {
+		e, appended, err = w.log.Update(ctx, events.EntityCharge, id, decide)
+	} else {
+		e, appended, err = w.log.UpdateFrom(ctx, events.EntityCharge, id, *known, decide)
+	}
 	if err != nil {
 		return e, appended, fmt.Errorf("update charge %s: %w", id, err)
 	}

@@ -164,6 +164,7 @@ func TestChargeEndedWhileItsPaymentIsMade(t *testing.T) {
 	p := w.buyer("pm_card_visa")
 	e := p.charge("")
 	worker := w.worker()
+	worker.OneAfterTheOther()
 	worker.StopAt(func(point string) error {
 		if point == "payment_linked" {
 			p.updateCharge(e.Event.Subject, events.PaymentObserved{Payment: events.Payment{Status: events.PaymentCanceled}})

@@ -76,7 +76,7 @@ func newWorld(t *testing.T, change ...func(*server.Options)) *world {
 	t.Cleanup(box.Close)
 	w.sandbox = srv.URL
 	w.api = w.client()
-	stop, err := w.log.Wake(func(events.Entity, string, uint64) {
+	stop, err := w.log.Wake(func(events.Type, string, uint64) {
 		select {
 		case w.changed <- struct{}{}:
 		default:

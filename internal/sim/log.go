@@ -295,6 +295,13 @@ func (l *Log) Update(ctx context.Context, entity engine.Entity, id string,
 	return eventlog.Change(ctx, l, entity, id, decide)
 }
 
+// UpdateFrom is Update that begins with what is known.
+func (l *Log) UpdateFrom(ctx context.Context, entity engine.Entity, id string, known eventlog.Entry,
+	decide func(last *engine.Event) (*engine.Event, error),
+) (eventlog.Entry, bool, error) {
+	return eventlog.ChangeFrom(ctx, l, entity, id, known, decide)
+}
+
 // Link reads where the provider's object leads.
 func (l *Log) Link(ctx context.Context, providerID, objectID string) (k eventlog.Link, err error) {
 	err = l.read(ctx, func() error {
@@ -492,7 +499,7 @@ func (s *Server) enqueue(subject string, body []byte, header nats.Header) {
 func (l *Log) CommandsCreated(context.Context, uint64) (string, time.Time) { return streamQueue, epoch }
 
 // Wake tells nobody: in a simulation nobody waits.
-func (l *Log) Wake(func(engine.Entity, string, uint64)) (stop func(), err error) {
+func (l *Log) Wake(func(engine.Type, string, uint64)) (stop func(), err error) {
 	return func() {}, nil
 }
 

@@ -69,7 +69,7 @@ func (p *process) start() {
 	case ingest:
 		p.command = commands.New(log, commands.Config{
 			Providers: []string{providerID}, Now: p.now, Logger: zerolog.Nop(),
-			RetrySchedules: map[string][]time.Duration{"steps": {10 * time.Minute, 5 * time.Hour}},
+			RetrySchedules: map[string][]time.Duration{"steps": {10 * time.Minute, 5 * time.Hour}}, AtOnce: p.inSomeOrder,
 		})
 		p.handle[eventlog.ConsumerCommands] = commands.QueueHandler(p.command)
 		p.handle[eventlog.ConsumerNormalizer] = provider.NewNormalizer(log, hooks, provider.NormalizerConfig{
@@ -79,10 +79,19 @@ func (p *process) start() {
 	case worker:
 		p.worker = provider.NewWorker(log, map[string]provider.API{providerID: NewAPI(p.w.stripe, p)}, provider.WorkerConfig{
 			Webhooks: hooks, Now: p.now, Random: random, Rate: 1e9, TripAfter: 1 << 30, Logger: zerolog.Nop(),
+			AtOnce: p.inSomeOrder,
 		})
 		for _, c := range []eventlog.ConsumerName{eventlog.ConsumerRequests, eventlog.ConsumerSettling} {
 			p.handle[c] = func(ctx context.Context, m eventlog.Message) eventlog.Result { return p.worker.Handle(ctx, c, m) }
 		}
+	}
+}
+
+// inSomeOrder does one after the other what a process does at once: a task has one thread. A crash, or anything else, may come
+// between any two.
+func (p *process) inSomeOrder(work ...func()) {
+	for _, i := range p.w.random.Perm(len(work)) {
+		work[i]()
 	}
 }
 

@@ -43,13 +43,13 @@ func (l *Log) subjectOf(ev *events.Event) (string, error) {
 }
 
 // parseSubject takes a subject of the LOG apart.
-func (l *Log) parseSubject(subject string) (entity events.Entity, id string, ok bool) {
+func (l *Log) parseSubject(subject string) (typ events.Type, id string, ok bool) {
 	rest, found := strings.CutPrefix(subject, l.cfg.Prefix+".log.")
 	tokens := strings.Split(rest, ".")
 	if !found || len(tokens) != 4 {
 		return "", "", false
 	}
-	return events.Entity(tokens[0]), tokens[2], true
+	return events.Type(tokens[0] + "." + tokens[1]), tokens[2], true
 }
 
 // Append stores an event if the entity's last event is still the one at sequence last (0 = there is none yet), and
@@ -138,6 +138,15 @@ func (l *Log) Update(ctx context.Context, entity events.Entity, id string,
 	ctx, cancel := context.WithTimeout(ctx, updateTimeout)
 	defer cancel()
 	return Change(ctx, guarded{l}, entity, id, decide)
+}
+
+// UpdateFrom is [Log.Update] that does not read what its caller knows already: see [ChangeFrom].
+func (l *Log) UpdateFrom(ctx context.Context, entity events.Entity, id string, known Entry,
+	decide func(last *events.Event) (*events.Event, error),
+) (e Entry, appended bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, updateTimeout)
+	defer cancel()
+	return ChangeFrom(ctx, guarded{l}, entity, id, known, decide)
 }
 
 // guarded is what [Change] needs of a Log.

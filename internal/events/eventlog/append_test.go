@@ -300,7 +300,7 @@ func TestLostPublish(t *testing.T) {
 			appendCustomer(t, l, "a", 1)
 			id := events.CustomerID("a")
 			woken := make(chan uint64, 10)
-			stop, err := other.Wake(func(_ events.Entity, _ string, sequence uint64) { woken <- sequence })
+			stop, err := other.Wake(func(_ events.Type, _ string, sequence uint64) { woken <- sequence })
 			if err != nil {
 				t.Fatal(err)
 			}

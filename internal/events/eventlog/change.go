@@ -41,10 +41,31 @@ type attempt struct {
 func Change(ctx context.Context, l Guarded, entity events.Entity, id string,
 	decide func(last *events.Event) (*events.Event, error),
 ) (e Entry, appended bool, err error) {
+	return change(ctx, l, entity, id, nil, decide)
+}
+
+// ChangeFrom is [Change] by who has read or appended the entity's last event a moment ago (the zero Entry: has found that
+// there is none), which saves reading it again. Should it be the last no longer, the guard is lost and costs one more try.
+// Nothing is believed of it but what the guard then proves: where decide says nothing or refuses, the entity is read and
+// decided on once more.
+func ChangeFrom(ctx context.Context, l Guarded, entity events.Entity, id string, known Entry,
+	decide func(last *events.Event) (*events.Event, error),
+) (e Entry, appended bool, err error) {
+	return change(ctx, l, entity, id, &known, decide)
+}
+
+// change begins with what is known, nil for nothing.
+func change(ctx context.Context, l Guarded, entity events.Entity, id string, known *Entry,
+	decide func(last *events.Event) (*events.Event, error),
+) (e Entry, appended bool, err error) {
 	load := l.Load
 	var open []attempt
 	for try := 0; ; try++ {
-		e, err = load(ctx, entity, id)
+		if known != nil {
+			e, err = *known, nil
+		} else {
+			e, err = load(ctx, entity, id)
+		}
 		if errors.Is(err, ErrNotFound) {
 			e, err = Entry{}, nil
 		}
@@ -57,14 +78,19 @@ func Change(ctx context.Context, l Guarded, entity events.Entity, id string,
 		}
 		if err == nil {
 			var done bool
-			if e, open, appended, done, err = decideOnce(ctx, l, entity, id, e, open, decide); done {
+			e, open, appended, done, err = decideOnce(ctx, l, entity, id, e, open, decide)
+			if done && known != nil && !appended {
+				known = nil
+				continue
+			}
+			if done {
 				return e, appended, err
 			}
 		}
 		if !retryable(err) || try >= updateAttempts || !l.Pause(ctx, try) {
 			return Entry{}, false, unresolved(err, open)
 		}
-		load = l.LoadFromLeader
+		load, known = l.LoadFromLeader, nil
 	}
 }
 

@@ -214,15 +214,15 @@ func (f *follower) collect(ctx context.Context, messages <-chan received, failed
 	}
 }
 
-// Wake calls f with the entity of each event on the live feed and its sequence. It is a wake-up and nothing more: it
+// Wake calls f with the type of each event on the live feed, its entity's id and its sequence. It is a wake-up and nothing more: it
 // misses events while the connection is down. f is called by one goroutine at a time and must not block. stop ends it.
-func (l *Log) Wake(f func(entity events.Entity, entityID string, sequence uint64)) (stop func(), err error) {
+func (l *Log) Wake(f func(typ events.Type, entityID string, sequence uint64)) (stop func(), err error) {
 	sub, err := l.nc.Subscribe(l.subject("events", ">"), func(msg *nats.Msg) {
 		// The feed's own subject has no entity id; the server adds the stored one.
-		entity, id, ok := l.parseSubject(msg.Header.Get(jetstream.SubjectHeader))
+		typ, id, ok := l.parseSubject(msg.Header.Get(jetstream.SubjectHeader))
 		sequence, err := strconv.ParseUint(msg.Header.Get(jetstream.SequenceHeader), 10, 64)
 		if ok && err == nil {
-			f(entity, id, sequence)
+			f(typ, id, sequence)
 		}
 	})
 	if err != nil {

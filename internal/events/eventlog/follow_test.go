@@ -214,12 +214,12 @@ func TestWakeTellsOnlyWhatWasStored(t *testing.T) {
 	t.Parallel()
 	l := eventlogtest.Provisioned(t)
 	type woken struct {
-		entity   events.Entity
+		typ      events.Type
 		id       string
 		sequence uint64
 	}
 	seen := make(chan woken, 10)
-	stop, err := l.Wake(func(entity events.Entity, id string, sequence uint64) { seen <- woken{entity, id, sequence} })
+	stop, err := l.Wake(func(typ events.Type, id string, sequence uint64) { seen <- woken{typ, id, sequence} })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,7 +234,7 @@ func TestWakeTellsOnlyWhatWasStored(t *testing.T) {
 	}
 	charge := createCharge(t, l, "a", "k")
 	for _, want := range []woken{
-		{events.EntityCustomer, first.Event.Subject, 1}, {events.EntityCharge, charge.Event.Subject, 2},
+		{events.CustomerCreated, first.Event.Subject, 1}, {events.ChargeRequested, charge.Event.Subject, 2},
 	} {
 		if got := receive(t, seen, "a wake-up"); got != want {
 			t.Errorf("woken by %+v, want %+v", got, want)

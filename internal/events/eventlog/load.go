@@ -227,6 +227,9 @@ func (l *Log) Load(ctx context.Context, entity events.Entity, id string) (Entry,
 
 // LoadFromLeader is [Log.Load] from the stream's leader: it sees every acknowledged event.
 func (l *Log) LoadFromLeader(ctx context.Context, entity events.Entity, id string) (Entry, error) {
+	if !l.replicated {
+		return l.Load(ctx, entity, id) // there is nobody who could lag behind, and a direct get costs half
+	}
 	filter, err := l.entityFilter(entity, id)
 	if err != nil {
 		return Entry{}, err
