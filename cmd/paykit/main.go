@@ -38,6 +38,7 @@ type cli struct {
 	Import     importCmd     `cmd:"" help:"Take a replayed log into an empty installation."`
 	Rebuild    rebuildCmd    `cmd:"" help:"Build the views anew from the first event, into a fresh file."`
 	Verify     verifyCmd     `cmd:"" help:"Check the log and the views: nothing missing, nothing changed, no money twice."`
+	Explain    explainCmd    `cmd:"" help:"Tell the story around any id: commands, events, provider calls, deliveries."`
 	Reconcile  reconcileCmd  `cmd:"" help:"Compare the log with what Stripe has, and append the events that are missing."`
 	Schema     schemaCmd     `cmd:"" help:"Print the JSON Schemas of the public contract, and check documents against them."`
 	Backup     backupCmd     `cmd:"" help:"Write all streams into one file, encrypted if you like, while everything runs."`

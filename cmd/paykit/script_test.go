@@ -32,7 +32,7 @@ func TestScripts(t *testing.T) {
 		Setup: setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"await": await, "publish": publish, "readme": readme, "retry": retry,
-			"undelivered_refund": undeliveredRefund, "agekey": ageKey,
+			"undelivered_refund": undeliveredRefund, "agekey": ageKey, "capture": capture,
 		},
 	})
 }
@@ -95,6 +95,16 @@ func retry(ts *testscript.TestScript, _ bool, args []string) {
 		}
 	}
 	ts.Fatalf("%v never printed %s; last:\n%s", args[1:], args[0], out)
+}
+
+// capture keeps what a pattern's first group matches in a file: `capture ID '"id": "(chg_\w+)"' stdout`.
+func capture(ts *testscript.TestScript, _ bool, args []string) {
+	text := ts.ReadFile(args[2])
+	m := regexp.MustCompile(args[1]).FindStringSubmatch(text)
+	if m == nil {
+		ts.Fatalf("%s is not in:\n%s", args[1], text)
+	}
+	ts.Setenv(args[0], m[1])
 }
 
 // publish stores a message as someone would who has the right to: `publish <subject> <file>`.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -217,3 +218,43 @@ const (
 	eventClockSkew    = 2 * time.Second
 	eventStoredWithin = time.Minute
 )
+
+// DeliverySearch says which stored deliveries are wanted: those of a provider about this customer of the provider's, "" for
+// those that name none, or about anyone, stored since a time, whose body holds one of the texts.
+type DeliverySearch struct {
+	ProviderID, ProviderCustomerID string
+	Anyone                         bool
+	Since                          time.Time
+	Texts                          []string
+	Most                           int // deliveries that are read at most
+}
+
+// FindDeliveries gives the wanted deliveries to yield, oldest first. complete is false if there are more than were read.
+// Its cost is that of reading them: INBOX keeps them for 35 days.
+func (l *Log) FindDeliveries(ctx context.Context, s DeliverySearch, yield func(d StoredDelivery) error) (complete bool, err error) {
+	filter := l.subject("inbox", events.Token(s.ProviderID), "*", events.TokenOrNone(s.ProviderCustomerID))
+	if s.Anyone {
+		filter = l.subject("inbox", events.Token(s.ProviderID), "*", "*")
+	}
+	r := getRequest{StartTime: &s.Since, Next: filter, Batch: batchSize, MaxBytes: batchBytes}
+	for read := 0; ; {
+		list, more, err := l.directBatch(ctx, l.stream(streamInbox), r)
+		if err != nil {
+			return false, fmt.Errorf("search deliveries: %w", err)
+		}
+		for _, m := range list {
+			if read++; read > s.Most {
+				return false, nil
+			}
+			r = getRequest{Sequence: m.Sequence + 1, Next: filter, Batch: batchSize, MaxBytes: batchBytes}
+			if slices.ContainsFunc(s.Texts, func(text string) bool { return bytes.Contains(m.Data, []byte(text)) }) {
+				if err := yield(StoredDelivery{Sequence: m.Sequence, Time: m.Time, Body: m.Data}); err != nil {
+					return false, err
+				}
+			}
+		}
+		if !more || len(list) == 0 {
+			return true, nil
+		}
+	}
+}
