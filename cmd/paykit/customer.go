@@ -100,27 +100,6 @@ func (c customerList) Run(a *app) error {
 	return a.show(list, []string{"ID", "REFERENCE", "EMAIL", "NAME", "CREATED"}, rows...)
 }
 
-type customerDelete struct {
-	Customer string `arg:"" help:"Customer: cust_… or your own id."`
-}
-
-func (c customerDelete) Run(a *app) error {
-	pk, err := a.client()
-	if err != nil {
-		return err
-	}
-	defer pk.Close()
-	id, err := a.customerID(pk, c.Customer)
-	if err != nil {
-		return err
-	}
-	customer, err := pk.Customer.Delete(a.ctx, id)
-	if err != nil {
-		return err
-	}
-	return a.customer(customer)
-}
-
 func (a *app) customer(c *paykit.Customer) error {
 	var accounts []string
 	for _, account := range c.ProviderAccounts {

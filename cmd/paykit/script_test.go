@@ -32,7 +32,7 @@ func TestScripts(t *testing.T) {
 		Setup: setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"await": await, "publish": publish, "readme": readme, "retry": retry,
-			"undelivered_refund": undeliveredRefund, "agekey": ageKey, "capture": capture,
+			"undelivered_refund": undeliveredRefund, "agekey": ageKey, "capture": capture, "faulty": faulty,
 		},
 	})
 }
@@ -114,6 +114,20 @@ func publish(ts *testscript.TestScript, _ bool, args []string) {
 	defer nc.Close()
 	_, err = nc.Request(args[0], []byte(ts.ReadFile(args[1])), 5*time.Second)
 	ts.Check(err)
+}
+
+// faulty has the sandbox answer no call of an operation any more: `faulty customers.delete`.
+func faulty(ts *testscript.TestScript, _ bool, args []string) {
+	body := fmt.Sprintf(`{"operation":%q,"nth":1,"times":1000,"kind":"status","status":500,"when":"before"}`, args[0])
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, ts.Getenv("PAYKIT_SANDBOX_URL")+"/_sandbox/faults", strings.NewReader(body))
+	ts.Check(err)
+	req.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(req)
+	ts.Check(err)
+	ts.Check(res.Body.Close())
+	if res.StatusCode != http.StatusOK {
+		ts.Fatalf("faults: %s", res.Status)
+	}
 }
 
 // ageKey makes a key: `agekey k` gives k.txt, which decrypts, k.pub, and the recipient in $k.

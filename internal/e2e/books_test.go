@@ -158,24 +158,6 @@ func (l *load) holdGone(b *books) {
 	}
 }
 
-// object is one of the provider's objects.
-type object struct {
-	ID       string `json:"id"`
-	Customer string `json:"customer"`
-	Deleted  bool   `json:"deleted"`
-	answer   string
-}
-
-func (s *system) object(path string) object {
-	s.t.Helper()
-	status, body := get(s.t, s.sandbox+"/v1/"+path, "Authorization", "Bearer sk_test_e2e")
-	o := object{answer: fmt.Sprint(status, " ", body)}
-	if err := json.Unmarshal([]byte(body), &o); err != nil {
-		o.answer += " " + err.Error()
-	}
-	return o
-}
-
 // reconcile compares provider and log and wants no difference.
 func (s *system) reconcile(since time.Time) {
 	s.t.Helper()

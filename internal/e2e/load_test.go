@@ -4,15 +4,11 @@ package e2e_test
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -450,14 +446,6 @@ func (s *system) deliveries(how string) {
 	if status, body := post(s.t, s.sandbox+"/_sandbox/webhooks", how, "Content-Type", "application/json"); status != 200 {
 		s.t.Fatalf("webhooks: %d %s", status, body)
 	}
-}
-
-// signed makes the header that proves a delivery to be the provider's.
-func signed(body, secret string) string {
-	at := strconv.FormatInt(time.Now().Unix(), 10)
-	mac := hmac.New(sha256.New, []byte(secret))
-	mac.Write([]byte(at + "." + body))
-	return "t=" + at + ",v1=" + hex.EncodeToString(mac.Sum(nil))
 }
 
 // noFaults has the sandbox forget the faults that have not struck: they were this load's.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/paykit-go/paykit"
+	"github.com/paykit-go/paykit/internal/events/eventlogtest"
 )
 
 const (
@@ -28,7 +29,8 @@ type system struct {
 	ingest  string // HTTP
 	worker  string
 	views   string
-	secret  string // of the sandbox's webhook endpoint
+	secret  string   // of the sandbox's webhook endpoint
+	folders []string // of the servers, and of the projector
 
 	nats, sb, in, wk, pr *process
 
@@ -40,15 +42,42 @@ func newSystem(t *testing.T) *system {
 	t.Helper()
 	s := &system{t: t, dir: t.TempDir()}
 	s.natsURL = fmt.Sprintf("nats://127.0.0.1:%d", freePort(t))
+	s.folders = []string{filepath.Join(s.dir, "nats"), s.viewsDir()}
+	s.startNATS()
+	s.provision()
+	s.startRest()
+	return s
+}
+
+// newSystemOn is newSystem on three servers.
+func newSystemOn(t *testing.T, c *eventlogtest.Cluster) *system {
+	t.Helper()
+	s := &system{t: t, dir: t.TempDir(), natsURL: c.URL()}
+	s.folders = []string{s.viewsDir()}
+	for _, server := range c.Servers {
+		s.folders = append(s.folders, server.StoreDir)
+	}
+	s.provision("--replicas", "3", "--max-bytes", "100000000")
+	s.startRest()
+	return s
+}
+
+func (s *system) provision(args ...string) {
+	s.t.Helper()
+	eventually(s.t, "provisioned", func() bool {
+		p := start(s.t, s.env(), "paykit", append([]string{"provision"}, args...)...)
+		return p.status(60*time.Second) == 0
+	})
+}
+
+// startRest starts the sandbox and the three processes, and waits until they are ready.
+func (s *system) startRest() {
+	s.t.Helper()
+	t := s.t
 	s.sandbox = fmt.Sprintf("http://127.0.0.1:%d", freePort(t))
 	s.ingest = fmt.Sprintf("http://127.0.0.1:%d", freePort(t))
 	s.worker = fmt.Sprintf("http://127.0.0.1:%d", freePort(t))
 	s.views = fmt.Sprintf("http://127.0.0.1:%d", freePort(t))
-	s.startNATS()
-	eventually(t, "provisioned", func() bool {
-		p := start(t, s.env(), "paykit", "provision")
-		return p.status(60*time.Second) == 0
-	})
 	s.sb = start(t, nil, "paykit", "sandbox", "--sandbox-port", port(s.sandbox))
 	s.sb.awaitHTTP(s.sandbox + "/_sandbox/ledger")
 	s.secret = s.addWebhook(s.ingest + "/webhooks/stripe")
@@ -58,7 +87,6 @@ func newSystem(t *testing.T) *system {
 	s.in.awaitHTTP(s.ingest + "/readyz")
 	s.wk.awaitHTTP(s.worker + "/readyz")
 	s.pr.awaitHTTP(s.views + "/readyz")
-	return s
 }
 
 // books is what the stories told so far have left behind, across the loads of a system: a later death must not touch it.
@@ -139,7 +167,13 @@ func (s *system) saved(pk *paykit.Client, reference, card string) (customerID, m
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	setup, err := pk.PaymentMethod.Attach(s.t.Context(), paykit.PaymentMethodAttach{CustomerID: customer.ID, ReturnURL: "https://app.example.com/back"}, paykit.WithWait(20*time.Second))
+	return s.savedFor(pk, customer.ID, card)
+}
+
+// savedFor saves a card of a customer's.
+func (s *system) savedFor(pk *paykit.Client, customerID, card string) (_, methodID string) {
+	s.t.Helper()
+	setup, err := pk.PaymentMethod.Attach(s.t.Context(), paykit.PaymentMethodAttach{CustomerID: customerID, ReturnURL: "https://app.example.com/back"}, paykit.WithWait(20*time.Second))
 	if err != nil || setup.URL == "" {
 		s.t.Fatalf("attach: %+v, %v", setup, err)
 	}
@@ -147,13 +181,13 @@ func (s *system) saved(pk *paykit.Client, reference, card string) (customerID, m
 		s.t.Fatalf("setup: %d %s", status, body)
 	}
 	eventually(s.t, "the card is saved", func() bool {
-		list, err := pk.PaymentMethod.List(s.t.Context(), paykit.PaymentMethodList{CustomerID: customer.ID})
+		list, err := pk.PaymentMethod.List(s.t.Context(), paykit.PaymentMethodList{CustomerID: customerID})
 		if err == nil && len(list.Items) == 1 {
 			methodID = list.Items[0].ID
 		}
 		return methodID != ""
 	})
-	return customer.ID, methodID
+	return customerID, methodID
 }
 
 // ledgerPayment is one payment in the sandbox's books.
@@ -253,4 +287,22 @@ func (s *system) collect(pk *paykit.Client, name string) <-chan paykit.Event {
 		}
 	})
 	return ch
+}
+
+// object is one of the provider's objects.
+type object struct {
+	ID       string `json:"id"`
+	Customer string `json:"customer"`
+	Deleted  bool   `json:"deleted"`
+	answer   string
+}
+
+func (s *system) object(path string) object {
+	s.t.Helper()
+	status, body := get(s.t, s.sandbox+"/v1/"+path, "Authorization", "Bearer sk_test_e2e")
+	o := object{answer: fmt.Sprint(status, " ", body)}
+	if err := json.Unmarshal([]byte(body), &o); err != nil {
+		o.answer += " " + err.Error()
+	}
+	return o
 }

@@ -62,16 +62,55 @@ func (w *Worker) customerDeleted(ctx context.Context, r request) error {
 		}
 		kept += n
 	}
-	return w.allErased(r, kept)
+	left, err := w.strayProfile(ctx, r)
+	if err != nil {
+		return err
+	}
+	return w.allErased(r, kept, left)
 }
 
-// allErased has the request come again while deliveries are kept.
-func (w *Worker) allErased(r request, kept int) error {
-	if kept == 0 {
-		return nil
+// allErased has the request come again while deliveries are kept, or a profile that may yet be announced.
+func (w *Worker) allErased(r request, kept int, stray time.Duration) error {
+	switch {
+	case kept > 0:
+		return &later{after: w.backoff(keptLook, r.attempt, time.Hour), reason: "deliveries wait for what they are about"}
+	case stray > 0:
+		return &later{after: w.jitter(stray), reason: "a profile was stored beside the deletion"}
 	}
-	return &later{after: w.backoff(keptLook, r.attempt, time.Hour), reason: "deliveries wait for what they are about"}
+	return nil
 }
+
+// strayProfile looks for a revision newer than the deletion that no event names. A sync stores it before its event: it may
+// be about to revive the customer, which takes it seconds, or it died, and then nobody else ever erases it. It says when to
+// look again.
+func (w *Worker) strayProfile(ctx context.Context, r request) (again time.Duration, err error) {
+	customer := r.event.Data.Customer
+	newest, err := w.log.Profile(ctx, customer.ID)
+	if errors.Is(err, eventlog.ErrNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("profile of %s: %w", customer.ID, err)
+	}
+	last, err := w.log.LoadFromLeader(ctx, events.EntityCustomer, customer.ID)
+	if err != nil {
+		return 0, fmt.Errorf("customer %s: %w", customer.ID, err)
+	}
+	if last.Sequence != r.message.Sequence {
+		return 0, nil // it lives, or was deleted again
+	}
+	if left := strayLife - w.cfg.Now().Sub(newest.Time); left > 0 {
+		return left, nil
+	}
+	// A crash before leaves it for the request, which comes again.
+	if _, err := w.log.EraseProfiles(ctx, customer.ID, newest.Sequence+1); err != nil {
+		return 0, fmt.Errorf("erase profiles of %s: %w", customer.ID, err)
+	}
+	return 0, nil
+}
+
+// strayLife is how old a profile revision without an event must be to be nobody's: a sync gives up after 20 s.
+const strayLife = 2 * time.Minute
 
 // eraseAccounts deletes provider customers, and the deliveries about them and those that name none. It says how many
 // deliveries must be kept for now.

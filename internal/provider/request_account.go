@@ -175,7 +175,7 @@ func (w *Worker) accountLinked(ctx context.Context, r request) error {
 		if err != nil {
 			return err
 		}
-		return w.allErased(r, kept)
+		return w.allErased(r, kept, 0)
 	}
 	if a.Status != events.AccountLinked {
 		return nil

@@ -1,6 +1,7 @@
 package provider_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -171,4 +172,42 @@ func TestBackfillTakesMoneyOfTheDeleted(t *testing.T) {
 	if n := w.inbox(); n != 0 {
 		t.Errorf("%d deliveries of a deleted customer were stored", n)
 	}
+}
+
+// A profile that a sync stored beside the deletion and did not announce before it died: it is erased once it is old enough
+// to be nobody's. One that a sync announces stays.
+func TestErasingAProfileThatNobodyAnnounces(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.buyer("pm_card_visa")
+	message := p.deleted()
+	worker := w.worker()
+	if _, err := w.log.PutProfile(t.Context(), p.ref.ID, eventlog.Profile{Name: new("canary-stray")}, w.profile(p).Sequence); err != nil {
+		t.Fatal(err)
+	}
+	if got := worker.CarryOut(t.Context(), message); got == eventlog.Done() {
+		t.Error("the profile may be announced any moment, and nobody would look again")
+	}
+	if !holds(t, w.server.StoreDir, "canary-stray") {
+		t.Error("it was erased while a sync may be about to announce it")
+	}
+	w.advance(3 * time.Minute)
+	if got := worker.CarryOut(t.Context(), message); got != eventlog.Done() || holds(t, w.server.StoreDir, "canary-stray") {
+		t.Errorf("after three minutes: %+v, in the files: %v\n%s", got, holds(t, w.server.StoreDir, "canary-stray"), w.logs)
+	}
+	p.sync("back@example.com", "Back", nil)
+	w.advance(3 * time.Minute)
+	if got := worker.CarryOut(t.Context(), message); got != eventlog.Done() || w.profile(p).Profile.Name == nil {
+		t.Errorf("a new life: %+v, %+v", got, w.profile(p))
+	}
+}
+
+// profile is the person's newest, the zero one if there is none.
+func (w *world) profile(p *person) eventlog.Revision {
+	w.t.Helper()
+	r, err := w.log.Profile(w.t.Context(), p.ref.ID)
+	if err != nil && !errors.Is(err, eventlog.ErrNotFound) {
+		w.t.Fatal(err)
+	}
+	return r
 }

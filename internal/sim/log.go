@@ -47,6 +47,7 @@ type profile struct {
 	customer string
 	gone     bool
 	what     eventlog.Profile
+	at       time.Time
 }
 
 // message is one of a stream that messages can leave.

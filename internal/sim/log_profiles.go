@@ -12,7 +12,7 @@ func (l *Log) Profile(ctx context.Context, customerID string) (r eventlog.Revisi
 	err = l.read(ctx, func() error {
 		for i, p := range slices.Backward(l.s.profiles) {
 			if p.customer == customerID && !p.gone {
-				r = eventlog.Revision{Profile: p.what, Sequence: uint64(i + 1)} //nolint:gosec // G115: counts up
+				r = eventlog.Revision{Profile: p.what, Sequence: uint64(i + 1), Time: p.at} //nolint:gosec // G115: counts up
 				return nil
 			}
 		}
@@ -45,7 +45,7 @@ func (l *Log) PutProfile(ctx context.Context, customerID string, p eventlog.Prof
 		if newest != last {
 			return eventlog.ErrConflict
 		}
-		l.s.profiles = append(l.s.profiles, profile{customer: customerID, what: p})
+		l.s.profiles = append(l.s.profiles, profile{customer: customerID, what: p, at: l.s.now()})
 		sequence = uint64(len(l.s.profiles))
 		return nil
 	})

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -23,6 +24,7 @@ type Profile struct {
 type Revision struct {
 	Profile  Profile
 	Sequence uint64
+	Time     time.Time // when it was stored
 }
 
 func (l *Log) profileSubject(customerID string) (string, error) {
@@ -33,7 +35,7 @@ func (l *Log) profileSubject(customerID string) (string, error) {
 }
 
 func decodeProfile(m stored) (Revision, error) {
-	r := Revision{Sequence: m.Sequence}
+	r := Revision{Sequence: m.Sequence, Time: m.Time}
 	if err := json.Unmarshal(m.Data, &r.Profile); err != nil {
 		// The error's text may quote what it read.
 		return Revision{}, fmt.Errorf("profile revision %d can't be read", m.Sequence)

@@ -1,6 +1,7 @@
 package eventlogtest
 
 import (
+	"context"
 	"net"
 	"net/url"
 	"strconv"
@@ -36,7 +37,8 @@ func StartCluster(tb testing.TB) *Cluster {
 		s.options = server.Options{
 			ServerName: "test-" + strconv.Itoa(i), Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true,
 			StoreDir: s.StoreDir, SyncAlways: true, NoSigs: true, NoLog: true, Routes: routes,
-			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: port},
+			Cluster:          server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: port},
+			LameDuckDuration: 50 * time.Millisecond, LameDuckGracePeriod: 10 * time.Millisecond,
 		}
 		c.Servers = append(c.Servers, s)
 		s.start()
@@ -60,11 +62,55 @@ func StartCluster(tb testing.TB) *Cluster {
 // Conn connects to the cluster until the test ends.
 func (c *Cluster) Conn(tb testing.TB) *nats.Conn {
 	tb.Helper()
+	return (&Server{URL: c.URL()}).Conn(tb)
+}
+
+// URL is where clients find the servers.
+func (c *Cluster) URL() string {
 	var urls []string
 	for _, s := range c.Servers {
 		urls = append(urls, s.URL)
 	}
-	return (&Server{URL: strings.Join(urls, ",")}).Conn(tb)
+	return strings.Join(urls, ",")
+}
+
+// Healthy waits until every replica of every stream has all there is.
+func (c *Cluster) Healthy(tb testing.TB) {
+	tb.Helper()
+	js, err := jetstream.New(c.Conn(tb))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	wait(tb, "all replicas", func() bool {
+		ctx, cancel := context.WithTimeout(tb.Context(), 2*time.Second)
+		defer cancel()
+		list := js.ListStreams(ctx)
+		n := 0
+		for info := range list.Info() {
+			n++
+			if info.Cluster == nil || info.Cluster.Leader == "" || len(info.Cluster.Replicas) != len(c.Servers)-1 {
+				return false
+			}
+			for _, replica := range info.Cluster.Replicas {
+				if !replica.Current || replica.Offline {
+					return false
+				}
+			}
+		}
+		return list.Err() == nil && n > 0
+	})
+}
+
+// Roll restarts one server after the other as an operator does ("nats-server --signal ldm"): each first hands over what it
+// leads, and the next waits until all replicas have all there is.
+func (c *Cluster) Roll(tb testing.TB) {
+	tb.Helper()
+	for _, s := range c.Servers {
+		s.server.LameDuckShutdown()
+		s.server.WaitForShutdown()
+		s.Resume()
+		c.Healthy(tb)
+	}
 }
 
 // StopLeader ends the server that leads a stream.
