@@ -233,7 +233,7 @@ func (c eventsList) newestAt(a *app) error {
 	list := paykit.List[paykit.Event]{Items: []paykit.Event{}}
 	err = log.Range(a.ctx, eventlog.HistoryFilter{}, first, last, func(s eventlog.Stored) error {
 		e, err := s.Entry()
-		if errors.Is(err, events.ErrUnknownType) { // of a newer version
+		if errors.Is(err, events.ErrUnknownType) || errors.Is(err, events.ErrUnknownSchema) { // of a newer version
 			return nil
 		}
 		if err == nil {

@@ -87,7 +87,32 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		ctx: ctx, nats: c.NATS, json: c.Output == "json", getenv: getenv,
 		out: stdout, err: stderr, model: parser.Model,
 	}
-	return command.Run(a) //nolint:wrapcheck // each command says what it was doing
+	return ended(ctx, command.Command(), command.Run(a))
+}
+
+// errInterrupted says that a command was told to end before it had done what it was asked for: its status must not be that
+// of one that did it.
+var errInterrupted = errors.New("interrupted before it was done")
+
+// ended is what a command's error means to whoever called the program.
+func ended(ctx context.Context, command string, err error) error {
+	name, _, _ := strings.Cut(command, " <")
+	switch {
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		if name == "dev" || name == "sandbox" || name == "events tail" { // they run until they are told to end
+			return nil
+		}
+		return errInterrupted
+	case refusesPoint(err):
+		return &daemon.UsageError{Err: fmt.Errorf("--at: %w", err)}
+	}
+	return err
+}
+
+// refusesPoint tells whether the query service finds fault with the point in history that it was asked about.
+func refusesPoint(err error) bool {
+	refusal, ok := errors.AsType[*paykit.Error](err)
+	return ok && refusal.Param == "Paykit-At" && refusal.Code == paykit.CodeInvalidRequest
 }
 
 // client connects to PayKit.

@@ -45,7 +45,7 @@ func (p *point) UnmarshalText(b []byte) error {
 		}
 	}
 	ago, err := time.ParseDuration(strings.TrimPrefix(text, "-"))
-	if err != nil || ago < 0 {
+	if err != nil || ago < 0 || strings.Contains(text, "+") {
 		return fmt.Errorf("%q %w", text, errPoint)
 	}
 	p.time = time.Now().Add(-ago)
