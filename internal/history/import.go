@@ -9,6 +9,7 @@ import (
 
 	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
+	"github.com/paykit-go/paykit/internal/verify"
 )
 
 // ErrNotEmpty says that the log has events that the file does not begin with, or that were not imported.
@@ -32,7 +33,7 @@ type Progress func(doing string, done, of uint64)
 // Repeated after an interruption, it goes on where it was. It needs the rights of an administrator, and the right to write
 // to the log.
 func Import(ctx context.Context, log *eventlog.Log, file io.ReadSeeker, progress Progress) (Imported, error) {
-	r, newest, err := check(ctx, file, progress)
+	r, newest, err := check(ctx, log, file, progress)
 	if err != nil {
 		return Imported{}, err
 	}
@@ -53,19 +54,20 @@ func Import(ctx context.Context, log *eventlog.Log, file io.ReadSeeker, progress
 	return r, nil
 }
 
-// check reads the file once.
-func check(ctx context.Context, file io.ReadSeeker, progress Progress) (r Imported, newest uint64, err error) {
+// check reads the file once, and holds each event against the rules that a log keeps, since what is in the log stays there.
+func check(ctx context.Context, log *eventlog.Log, file io.ReadSeeker, progress Progress) (r Imported, newest uint64, err error) {
 	l, err := rewound(file)
 	if err != nil {
 		return Imported{}, 0, err
 	}
+	rules := verify.NewStream(log.Prefix())
 	for {
-		_, _, err := l.next()
+		e, raw, err := l.next()
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err == nil {
-			err = ctx.Err()
+			err = errors.Join(ctx.Err(), l.keeps(log, rules, e, raw))
 		}
 		if err != nil {
 			return Imported{}, 0, err
@@ -76,6 +78,19 @@ func check(ctx context.Context, file io.ReadSeeker, progress Progress) (r Import
 		return Imported{}, 0, fmt.Errorf("the file has no event: %w", ErrNotWhole)
 	}
 	return Imported{Events: l.line, Entities: len(l.entities)}, l.newest, nil
+}
+
+// keeps holds an event against the rules.
+func (l *lines) keeps(log *eventlog.Log, rules *verify.Stream, e *events.Event, raw []byte) error {
+	subject, err := log.SubjectOf(e)
+	if err != nil {
+		return l.wrong("%v", err)
+	}
+	rules.Take(eventlog.Entry{Event: e, Sequence: l.line, Subject: subject, Raw: raw})
+	if problems := rules.Report().Problems; len(problems) > 0 {
+		return l.wrong("%s of %s: %s", e.Type, e.Subject, problems[0].Problem)
+	}
+	return nil
 }
 
 func rewound(file io.ReadSeeker) (*lines, error) {

@@ -17,6 +17,7 @@ func (s *step) customer(c *events.Customer) {
 			s.problem("deleted again, after sequence %d", s.was.sequence)
 		}
 	}
+	s.profile()
 	s.facts(c.Base, text("referenceId", frozen, c.ReferenceID), number("profileRevision", revision, int64(c.ProfileRevision))) //nolint:gosec // G115: a sequence
 }
 

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"encoding/json"
 	"net/url"
 	"regexp"
 	"strings"
@@ -30,6 +31,24 @@ func (s *step) address(field, address string) {
 		plain = address
 	}
 	s.words(field, plain)
+}
+
+// profile looks for what a customer's event must never hold, since it stays for ever: a reader would skip the fields.
+func (s *step) profile() {
+	var stored struct {
+		Data struct {
+			Customer map[string]json.RawMessage `json:"customer"`
+		} `json:"data"`
+	}
+	if err := json.Unmarshal(s.entry.Raw, &stored); err != nil {
+		s.problem("the customer can't be read")
+		return
+	}
+	for _, field := range []string{"email", "name", "phone", "address", "metadata"} {
+		if value, ok := stored.Data.Customer[field]; ok && string(value) != "null" {
+			s.problem("the customer's %s is in the log", field)
+		}
+	}
 }
 
 func (s *step) metadata(m map[string]string) {

@@ -80,20 +80,39 @@ func Log(ctx context.Context, log *eventlog.Log, o Options) (*Report, error) {
 // Entries checks a log that is at hand from its first event to its last, by the same rules as [Log], and keeps what it
 // says of money for [Report.Ledger].
 func Entries(prefix string, entries []eventlog.Entry) *Report {
-	r := &Report{OK: true, Problems: []Problem{}, books: newBooks()}
-	check := newChecker(prefix, r)
+	s := NewStream(prefix)
+	s.check.report.books = newBooks()
 	for _, e := range entries {
-		if len(r.Problems) >= MaxProblems {
-			break
-		}
-		if want := r.LastSequence + 1; e.Sequence != want {
-			r.Add(Problem{Sequence: want, Problem: fmt.Sprintf("missing: the log goes on with event %d", e.Sequence)})
-		}
-		r.LastSequence = e.Sequence
-		check.entry(e)
+		s.Take(e)
 	}
-	r.Entities = len(check.entities)
-	return r
+	return s.Report()
+}
+
+// Stream checks a log that is handed over event by event, from its first to its last, by the same rules as [Log].
+type Stream struct{ check *checker }
+
+// NewStream begins with an empty log whose subjects have a prefix.
+func NewStream(prefix string) *Stream {
+	return &Stream{check: newChecker(prefix, &Report{OK: true, Problems: []Problem{}})}
+}
+
+// Take checks the next event. Behind [MaxProblems] it looks at nothing any more.
+func (s *Stream) Take(e eventlog.Entry) {
+	r := s.check.report
+	if len(r.Problems) >= MaxProblems {
+		return
+	}
+	if want := r.LastSequence + 1; e.Sequence != want {
+		r.Add(Problem{Sequence: want, Problem: fmt.Sprintf("missing: the log goes on with event %d", e.Sequence)})
+	}
+	r.LastSequence = e.Sequence
+	s.check.entry(e)
+}
+
+// Report is what was found so far.
+func (s *Stream) Report() *Report {
+	s.check.report.Entities = len(s.check.entities)
+	return s.check.report
 }
 
 // walk is one way through the log.

@@ -24,8 +24,8 @@ const (
 	connectWait    = 2 * time.Second
 )
 
-// subjectOf is where an event is stored. No token comes from outside: the ids are checked to be ours.
-func (l *Log) subjectOf(ev *events.Event) (string, error) {
+// SubjectOf is where an event is stored. No token comes from outside: the ids are checked to be ours.
+func (l *Log) SubjectOf(ev *events.Event) (string, error) {
 	if !ev.Type.Known() {
 		return "", fmt.Errorf("%w: %q", events.ErrUnknownType, ev.Type)
 	}
@@ -62,7 +62,7 @@ func (l *Log) Append(ctx context.Context, ev *events.Event, last uint64) (uint64
 }
 
 func (l *Log) append(ctx context.Context, ev *events.Event, last uint64) (uint64, []byte, error) {
-	subject, err := l.subjectOf(ev)
+	subject, err := l.SubjectOf(ev)
 	if err != nil {
 		return 0, nil, err
 	}

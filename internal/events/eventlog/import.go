@@ -118,7 +118,7 @@ func (l *Log) Import(ctx context.Context, after uint64, next func() (*events.Eve
 }
 
 func (l *Log) importOne(ctx context.Context, after uint64, ev *events.Event, raw []byte) error {
-	subject, err := l.subjectOf(ev)
+	subject, err := l.SubjectOf(ev)
 	if err != nil {
 		return err
 	}
