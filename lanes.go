@@ -3,6 +3,7 @@ package paykit
 import (
 	"cmp"
 	"context"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -299,9 +300,10 @@ func (l *lanes) beat(stop <-chan struct{}) {
 		case <-tick.C:
 		}
 		l.mu.Lock()
+		// In order: after a crash the server brings again what runs out first first.
 		list := make([]jetstream.Msg, 0, len(l.inHand))
-		for _, it := range l.inHand {
-			list = append(list, it.msg)
+		for _, sequence := range slices.Sorted(maps.Keys(l.inHand)) {
+			list = append(list, l.inHand[sequence].msg)
 		}
 		for key, ln := range l.byKey {
 			if ln.forget(time.Now()); len(ln.behind) == 0 && !ln.running {

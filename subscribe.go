@@ -1,6 +1,7 @@
 package paykit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,9 +26,9 @@ import (
 // places of [WithConcurrency].
 //
 // Delivery is at least once: an event can come twice (Event.ID is the same both times), after a crash or when a process
-// could not reach the server for a while. A process handles one customer's events in order and one at a time; only after
-// a crash, or when several processes share a name, can an older event come after a newer one of its entity: then its
-// Event.EntityVersion is the smaller.
+// could not reach the server for a while. A process handles one customer's events in order and one at a time, from the first
+// event of history to those that happen now; only after a crash, or when several processes share a name, can an older event
+// come after a newer one of its entity: then its Event.EntityVersion is the smaller. [InOrder] keeps the order there too.
 type Handlers struct {
 	CustomerCreated func(context.Context, CustomerEvent) error
 	CustomerUpdated func(context.Context, CustomerEvent) error
@@ -155,6 +156,12 @@ type SubscribeOption func(*subscription)
 // the events from then on.
 func FromBeginning() SubscribeOption { return func(s *subscription) { s.beginning = true } }
 
+// InOrder keeps each customer's events in order also where several processes share the name, and after a crash: one of them
+// works, the others stand by and take over 35 seconds after it was last heard of, when all that it had in hand is delivered
+// again. Only a process that is cut off from the server and goes on with what it has in hand can then still be at work beside
+// them. It is decided when the subscription is made, and for all processes: on one that was made without it, Subscribe fails.
+func InOrder() SubscribeOption { return func(s *subscription) { s.inOrder = true } }
+
 // WithConcurrency bounds how many customers' events are handled at once (default 16).
 func WithConcurrency(n int) SubscribeOption {
 	return func(s *subscription) { s.lanes = min(max(n, 1), maxInHand) }
@@ -167,12 +174,24 @@ func OnError(f func(Event, error)) SubscribeOption { return func(s *subscription
 // ErrSubscriptionName is returned by [Client.Subscribe] for a name that can't name a consumer.
 var ErrSubscriptionName = errors.New("a subscription's name is 1–64 letters, digits, - and _")
 
+// ErrNotInOrder is returned by [Client.Subscribe] with [InOrder] for a subscription that was made without it.
+var ErrNotInOrder = errors.New("the subscription was made without InOrder; take another name, or delete its consumer")
+
 const (
 	ackWait       = 30 * time.Second
 	maxAckPending = 50_000 // of all processes, with what waits behind a customer whose handler fails
 	fetchMost     = 256
 	fetchWait     = time.Second // short, because a fetch is never cut off: the server would lose its place in the order
 	flushWait     = time.Second
+
+	// Of [InOrder]: the group of the one that works, how long after the end of AckWait the next may begin, so that what the last
+	// one had in hand comes before anything newer, and how often one that has no room shows that it is there.
+	orderGroup = "in-order"
+	orderSlack = 5 * time.Second
+	headerTurn = "Nats-Pin-Id" // the server's
+	// After so many new messages in a row there are none of the last one's left.
+	freshEnough = 64
+	orderSign   = 10 * time.Second
 
 	longestFetchPause = 2 * time.Second // between fetches that fail
 )
@@ -183,8 +202,14 @@ type subscription struct {
 	any       func(context.Context, Event) error
 	onError   func(Event, error)
 	beginning bool
-	lanes     int
-	ackWait   time.Duration
+	inOrder   bool
+
+	// Of those that work in order one after the other, and of the fetching goroutine:
+	turn    string          // what the server calls ours
+	taking  []jetstream.Msg // what the one before us had in hand, while it comes; nil = it came
+	fresh   int             // of the last of these, how many nobody ever had in hand
+	lanes   int
+	ackWait time.Duration
 }
 
 // Subscribe calls handlers for events, durably: under its name the installation remembers what was dealt with, so a
@@ -205,6 +230,9 @@ func (c *Client) Subscribe(ctx context.Context, name string, h Handlers, options
 		return errors.New("paykit: Subscribe without a handler")
 	}
 	consumer, err := s.consumer(ctx, name)
+	if errors.Is(err, ErrNotInOrder) {
+		return fmt.Errorf("subscription %s: %w", name, err)
+	}
 	if err != nil {
 		return fmt.Errorf("%w: subscription %s: %w", ErrUnavailable, name, err)
 	}
@@ -234,6 +262,10 @@ func (s *subscription) consumer(ctx context.Context, name string) (jetstream.Con
 	if s.beginning {
 		config.DeliverPolicy = jetstream.DeliverAllPolicy
 	}
+	if s.inOrder {
+		config.PriorityPolicy, config.PriorityGroups = jetstream.PriorityPolicyPinned, []string{orderGroup}
+		config.PinnedTTL = s.ackWait + orderSlack
+	}
 	// Processes that start at once may change the consumer between our look and our change: then we look again.
 	for range 5 {
 		var found jetstream.Consumer
@@ -249,6 +281,11 @@ func (s *subscription) consumer(ctx context.Context, name string) (jetstream.Con
 		if err != nil {
 			return nil, err
 		}
+		pinned := found.CachedInfo().Config.PriorityPolicy == jetstream.PriorityPolicyPinned
+		if s.inOrder && !pinned {
+			return nil, ErrNotInOrder
+		}
+		s.inOrder = pinned // as it was made, by whomever
 		want, same := s.upToDate(found.CachedInfo(), config)
 		if same {
 			return found, nil
@@ -315,15 +352,16 @@ func (s *subscription) run(ctx context.Context, consumer jetstream.Consumer) err
 		close(stop) // what runs is kept from being delivered again until it has ended
 		heart.Wait()
 		s.flush(work)
+		s.giveUpTurn(work, consumer)
 	}()
 	for pause := firstPause; ; {
-		n := l.room(ctx) // before messages are asked for, so that none waits where no heartbeat covers it
+		n := s.room(ctx, l) // before messages are asked for, so that none waits where no heartbeat covers it
 		if ctx.Err() != nil {
 			return nil
 		}
 		err := nats.ErrDisconnected // nothing is asked for then: requests would pile up until it is back
 		if s.c.nc.IsConnected() {
-			err = fetch(consumer, min(n, fetchMost), func(m jetstream.Msg) { l.put(work, laneOf(m.Subject()), m) })
+			err = s.fetch(consumer, min(n, fetchMost), func(m jetstream.Msg) { l.put(work, laneOf(m.Subject()), m) })
 		}
 		if err == nil {
 			pause = firstPause
@@ -341,16 +379,106 @@ func (s *subscription) run(ctx context.Context, consumer jetstream.Consumer) err
 	}
 }
 
+// room is how many messages may be asked for, 0 when ctx ends. Who works in order alone asks for one now and then even without
+// room, or it would be taken for gone.
+func (s *subscription) room(ctx context.Context, l *lanes) int {
+	if !s.inOrder {
+		return l.room(ctx)
+	}
+	sign, cancel := context.WithTimeout(ctx, min(orderSign, s.ackWait/3))
+	defer cancel()
+	if n := l.room(sign); n > 0 || ctx.Err() != nil {
+		return n
+	}
+	return 1
+}
+
+// held tells whether a message is kept back for now: it is among those that another process had in hand before it was our
+// turn. The server brings these before what is new, but for a few, and in no order.
+func (s *subscription) held(m jetstream.Msg) bool {
+	if turn := m.Headers().Get(headerTurn); turn != s.turn {
+		s.turn = turn
+		if s.taking == nil {
+			s.taking = []jetstream.Msg{}
+		}
+	}
+	if s.taking == nil {
+		return false
+	}
+	s.taking = append(s.taking, m)
+	s.fresh++
+	if meta, err := m.Metadata(); err == nil && meta.NumDelivered > 1 {
+		s.fresh = 0
+	}
+	return true
+}
+
+// letGo hands over what was kept back, in order.
+func (s *subscription) letGo(put func(jetstream.Msg)) {
+	bySequence := func(a, b jetstream.Msg) int {
+		one, errOne := a.Metadata()
+		other, errOther := b.Metadata()
+		if errOne != nil || errOther != nil {
+			return 0 // they had metadata when they were kept back
+		}
+		return cmp.Compare(one.Sequence.Stream, other.Sequence.Stream)
+	}
+	slices.SortStableFunc(s.taking, bySequence)
+	for _, m := range s.taking {
+		put(m)
+	}
+	s.taking, s.fresh = nil, 0
+}
+
+// giveUpTurn lets the next process begin at once, if it is this one that works in order. All that it had in hand was given
+// back before. Best effort: without it the next one begins when nothing was heard of this one for long enough.
+func (s *subscription) giveUpTurn(ctx context.Context, consumer jetstream.Consumer) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushWait)
+	defer cancel()
+	if !s.inOrder || s.turn == "" || !s.c.nc.IsConnected() {
+		return
+	}
+	info, err := consumer.Info(ctx)
+	if err != nil {
+		return
+	}
+	for _, group := range info.PriorityGroups {
+		if group.Group != orderGroup || group.PinnedClientID != s.turn {
+			continue
+		}
+		if js, err := jetstream.New(s.c.nc); err == nil {
+			if stream, err := js.Stream(ctx, info.Stream); err == nil {
+				_ = stream.UnpinConsumer(ctx, info.Name, orderGroup)
+			}
+		}
+	}
+}
+
 // fetch asks for up to n messages and hands over those that come in time.
-func fetch(consumer jetstream.Consumer, n int, put func(jetstream.Msg)) error {
+func (s *subscription) fetch(consumer jetstream.Consumer, n int, put func(jetstream.Msg)) error {
 	// Jittered: of processes that ask in step the server would answer the same one each time.
 	wait := fetchWait/2 + rand.N(fetchWait/2) //nolint:gosec // G404: jitter, not a secret
-	batch, err := consumer.Fetch(n, jetstream.FetchMaxWait(wait))
+	options := []jetstream.FetchOpt{jetstream.FetchMaxWait(wait)}
+	if s.inOrder {
+		options = append(options, jetstream.FetchPriorityGroup(orderGroup))
+	}
+	batch, err := consumer.Fetch(n, options...)
 	if err != nil {
 		return err
 	}
+	came := 0
 	for m := range batch.Messages() {
+		came++
+		if s.inOrder && s.held(m) {
+			if s.fresh >= freshEnough {
+				s.letGo(put)
+			}
+			continue
+		}
 		put(m)
+	}
+	if batch.Error() == nil && came < n {
+		s.letGo(put) // nothing more is there
 	}
 	return batch.Error()
 }

@@ -112,6 +112,8 @@ func publishing() []permission {
 		{"$JS.API.CONSUMER.CREATE.PAYKIT_LOG.sub-receipts.paykit.log.charge.>", "provision " + clients},
 		{"$JS.API.CONSUMER.DURABLE.CREATE.PAYKIT_LOG.receipts", "provision " + clients},
 		{"$JS.API.CONSUMER.UNPIN.PAYKIT_LOG.requests", "provision worker"},
+		{"$JS.API.CONSUMER.UNPIN.PAYKIT_LOG.settling", "provision worker"},
+		{"$JS.API.CONSUMER.UNPIN.PAYKIT_LOG.sub-receipts", "provision app"},
 		{"$JS.API.CONSUMER.UNPIN.PAYKIT_DEAD.worker_decisions", "provision worker"},
 		{"$JS.API.CONSUMER.DELETE.PAYKIT_LOG.sub-receipts", "provision operator"},
 		{"$JS.ACK.PAYKIT_LOG.requests.1.1.1.1.1", "worker"},
