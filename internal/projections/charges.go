@@ -39,37 +39,28 @@ func chargeState(s events.ChargeStatus) byte {
 	return 0
 }
 
-func applyCharge(tx *bbolt.Tx, e eventlog.Entry) error {
+func applyCharge(f *fold, e eventlog.Entry) error {
 	key := []byte(e.Event.Subject)
 	state := chargeState(e.Event.Data.Charge.Status)
 	if state == 0 {
 		return fmt.Errorf("event at sequence %d: %w: charge status %q", e.Sequence, events.ErrMalformed, e.Event.Data.Charge.Status)
 	}
-	after, before, err := putRow(tx.Bucket([]byte(bucketCharges)), key, e, state)
+	after, before, err := putRow(f, bucketCharges, key, e, state)
 	if err != nil {
 		return err
 	}
 	if before.version == 0 {
-		byCreation := tx.Bucket([]byte(bucketChargesByCreation))
-		byCreation.FillPercent = 0.9 // only ever appended to
-		if err := byCreation.Put(sequenceKey(after.first), key); err != nil {
-			return err
-		}
-		byCustomer := tx.Bucket([]byte(bucketChargesByCustomer))
-		if err := byCustomer.Put(indexKey(owner(e.Event.CustomerID()), after.first), key); err != nil {
-			return err
-		}
+		f.put(bucketChargesByCreation, sequenceKey(after.first), key)
+		f.put(bucketChargesByCustomer, indexKey(owner(e.Event.CustomerID()), after.first), key)
 	}
 	if before.state == after.state {
 		return nil
 	}
-	byStatus := tx.Bucket([]byte(bucketChargesByStatus))
 	if before.version > 0 {
-		if err := byStatus.Delete(indexKey(string([]byte{before.state}), after.first)); err != nil {
-			return err
-		}
+		f.remove(bucketChargesByStatus, indexKey(string([]byte{before.state}), after.first))
 	}
-	return byStatus.Put(indexKey(string([]byte{state}), after.first), key)
+	f.put(bucketChargesByStatus, indexKey(string([]byte{state}), after.first), key)
+	return nil
 }
 
 // chargeGet answers charge.get {chargeId}.

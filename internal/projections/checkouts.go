@@ -3,8 +3,6 @@ package projections
 import (
 	"context"
 
-	"go.etcd.io/bbolt"
-
 	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
 )
@@ -12,8 +10,8 @@ import (
 // bucketCheckouts has checkout id → row.
 const bucketCheckouts = "checkouts"
 
-func applyCheckout(tx *bbolt.Tx, e eventlog.Entry) error {
-	_, _, err := putRow(tx.Bucket([]byte(bucketCheckouts)), []byte(e.Event.Subject), e, 0)
+func applyCheckout(f *fold, e eventlog.Entry) error {
+	_, _, err := putRow(f, bucketCheckouts, []byte(e.Event.Subject), e, 0)
 	return err
 }
 

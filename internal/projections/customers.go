@@ -27,22 +27,22 @@ const (
 // profileReads is how many profiles one list reads at once.
 const profileReads = 8
 
-func applyCustomer(tx *bbolt.Tx, e eventlog.Entry) error {
+func applyCustomer(f *fold, e eventlog.Entry) error {
 	key := []byte(e.Event.Subject)
 	state := byte(customerLive)
 	if e.Event.Data.Customer.Deleted() {
 		state = customerDeleted
 	}
-	after, before, err := putRow(tx.Bucket([]byte(bucketCustomers)), key, e, state)
+	after, before, err := putRow(f, bucketCustomers, key, e, state)
 	if err != nil || before.state == after.state {
 		return err
 	}
-	index := tx.Bucket([]byte(bucketCustomersByCreation))
 	if state == customerDeleted {
-		return index.Delete(sequenceKey(after.first))
+		f.remove(bucketCustomersByCreation, sequenceKey(after.first))
+		return nil
 	}
-	index.FillPercent = 0.9 // appended to in order, but for the revived
-	return index.Put(sequenceKey(after.first), key)
+	f.put(bucketCustomersByCreation, sequenceKey(after.first), key)
+	return nil
 }
 
 // customerRow is what the views know of a customer: all but the profile.

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"fmt"
 
 	"go.etcd.io/bbolt"
 )
@@ -37,27 +38,34 @@ func viewName(bucket string) string {
 	return ""
 }
 
-// digest walks all views in one read transaction and checks each row's checksum on the way. Now and then it asks goOn
+// digest walks all views in one read transaction and checks each row's checksum and each bucket's sum on the way. Now and then it asks goOn
 // whether to go on; its error ends the walk.
 func digest(tx *bbolt.Tx, goOn func() error) (Result, error) {
 	all := sha256.New()
 	r := Result{Sequence: checkpoint(tx), Rows: map[string]uint64{}}
-	for _, name := range buckets() {
+	sums, err := readSums(tx)
+	if err != nil {
+		return Result{}, err
+	}
+	for i, name := range buckets() {
 		// A hash of hashes: where one bucket ends and the next begins can't be moved.
-		sum, rows, err := digestBucket(tx.Bucket([]byte(name)), viewName(name) != "", goOn)
+		hash, seen, err := digestBucket(tx.Bucket([]byte(name)), viewName(name) != "", sums[i].entries, goOn)
 		if err != nil {
 			return Result{}, err
 		}
-		all.Write(sum)
+		if seen != sums[i] {
+			return Result{}, fmt.Errorf("%w: %s has %d entries with another sum than the %d that it should have", errDamaged, name, seen.entries, sums[i].entries)
+		}
+		all.Write(hash)
 		if view := viewName(name); view != "" {
-			r.Rows[view] = rows
+			r.Rows[view] = seen.entries
 		}
 	}
 	r.Digest = "sha256:" + hex.EncodeToString(all.Sum(nil))
 	return r, nil
 }
 
-func digestBucket(b *bbolt.Bucket, rows bool, goOn func() error) (sum []byte, n uint64, err error) {
+func digestBucket(b *bbolt.Bucket, rows bool, most uint64, goOn func() error) (hash []byte, seen sum, err error) {
 	h := sha256.New()
 	frame := func(b []byte) { // with its length before it: "ab","c" is not "a","bc"
 		var size [8]byte
@@ -68,7 +76,10 @@ func digestBucket(b *bbolt.Bucket, rows bool, goOn func() error) (sum []byte, n 
 	err = b.ForEach(func(k, v []byte) error {
 		frame(k)
 		frame(v)
-		if n++; n%4096 == 0 {
+		if seen.add(k, v); seen.entries > most {
+			return fmt.Errorf("%w: more entries than there should be", errDamaged) // or a damaged page leads in a circle
+		}
+		if seen.entries%4096 == 0 {
 			if err := goOn(); err != nil {
 				return err
 			}
@@ -79,5 +90,5 @@ func digestBucket(b *bbolt.Bucket, rows bool, goOn func() error) (sum []byte, n 
 		_, err := decodeRow(k, v)
 		return err
 	})
-	return h.Sum(nil), n, err
+	return h.Sum(nil), seen, err
 }

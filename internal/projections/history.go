@@ -15,13 +15,11 @@ const (
 	bucketEventsByEntity   = "events_by_entity"   // entity id + sequence → nothing
 )
 
-func applyHistory(tx *bbolt.Tx, e eventlog.Entry) error {
+func applyHistory(f *fold, e eventlog.Entry) {
 	if id := e.Event.CustomerID(); id != "" {
-		if err := tx.Bucket([]byte(bucketEventsByCustomer)).Put(indexKey(id, e.Sequence), nil); err != nil {
-			return err
-		}
+		f.put(bucketEventsByCustomer, indexKey(id, e.Sequence), nil)
 	}
-	return tx.Bucket([]byte(bucketEventsByEntity)).Put(indexKey(e.Event.Subject, e.Sequence), nil)
+	f.put(bucketEventsByEntity, indexKey(e.Event.Subject, e.Sequence), nil)
 }
 
 // eventList answers event.list {customerId | entityId}: the events as they are stored, the oldest first. An entity that

@@ -46,19 +46,20 @@ func decodeMethodRef(first uint64, b []byte) (methodRef, error) {
 	}, nil
 }
 
-func applyPaymentMethod(tx *bbolt.Tx, e eventlog.Entry) error {
-	after, _, err := putRow(tx.Bucket([]byte(bucketPaymentMethods)), []byte(e.Event.Subject), e, 0)
+func applyPaymentMethod(f *fold, e eventlog.Entry) error {
+	after, _, err := putRow(f, bucketPaymentMethods, []byte(e.Event.Subject), e, 0)
 	if err != nil {
 		return err
 	}
 	m := e.Event.Data.PaymentMethod
-	index := tx.Bucket([]byte(bucketPaymentMethodsByCustomer))
 	key := indexKey(owner(e.Event.CustomerID()), after.first)
 	if !m.Live() {
-		return index.Delete(key)
+		f.remove(bucketPaymentMethodsByCustomer, key)
+		return nil
 	}
 	ref := methodRef{id: []byte(e.Event.Subject), providerID: []byte(m.ProviderID), defaultAt: millis(m.DefaultAt)}
-	return index.Put(key, ref.encode())
+	f.put(bucketPaymentMethodsByCustomer, key, ref.encode())
+	return nil
 }
 
 // millis is t in whole milliseconds since 1970, 0 for none.

@@ -16,9 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/paykit-go/paykit/internal/crashpoint"
-	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
-	"github.com/paykit-go/paykit/internal/plant"
 )
 
 // Config is what a projector can be given.
@@ -53,7 +51,7 @@ func Open(dir string, log *eventlog.Log, cfg Config) (*Projector, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil { //nolint:gosec // G703: the operator's own data directory
 		return nil, fmt.Errorf("open the views: %w", err)
 	}
-	s, err := openStore(p.path, storeOptions{check: true})
+	s, err := openStore(p.path, storeOptions{walk: walkLimit})
 	if unfit, ok := errors.AsType[*unfitError](err); ok {
 		return p, p.restart(unfit)
 	}
@@ -230,66 +228,21 @@ func (p *Projector) apply(s *store, b eventlog.Batch) error {
 	return nil
 }
 
-// apply folds events into the views and moves the checkpoint, in one transaction. Events before the checkpoint were read
-// again, by a consumer that was made anew, and change nothing.
+// apply folds events into the views and moves the checkpoint, in one transaction.
 func (s *store) apply(entries []eventlog.Entry) error {
-	var at uint64
+	at := uint64(0)
 	err := s.update(func(tx *bbolt.Tx) error {
-		at = checkpoint(tx)
-		var digest string
-		for _, e := range entries {
-			if e.Sequence <= at {
-				continue
-			}
-			if e.Sequence != at+1 {
-				return &eventlog.GapError{Want: at + 1, Got: e.Sequence}
-			}
-			if plant.Bug == 5 && at > 0 && e.Sequence == entries[0].Sequence {
-				at, digest = e.Sequence, e.Event.Digest()
-				continue
-			}
-			if err := apply(tx, e); err != nil {
-				return err
-			}
-			at, digest = e.Sequence, e.Event.Digest()
+		f := newFold(tx)
+		if err := f.take(entries); err != nil {
+			return err
 		}
-		if digest == "" {
-			return nil // nothing new
-		}
-		crashpoint.Hit("projector.tx_open")
-		return setCheckpoint(tx, at, digest)
+		at = f.at
+		return f.flush()
 	})
 	if err == nil {
 		s.reached.Store(at)
 	}
 	return err
-}
-
-// apply folds one event into every view that it concerns. It depends on nothing but the event and the views.
-func apply(tx *bbolt.Tx, e eventlog.Entry) error {
-	if err := applyHistory(tx, e); err != nil {
-		return err
-	}
-	switch e.Event.Entity() {
-	case events.EntityCustomer:
-		return applyCustomer(tx, e)
-	case events.EntityProviderAccount:
-		return applyProviderAccount(tx, e)
-	case events.EntityCheckout:
-		return applyCheckout(tx, e)
-	case events.EntitySetup:
-		return applySetup(tx, e)
-	case events.EntityPaymentMethod:
-		return applyPaymentMethod(tx, e)
-	case events.EntityCharge:
-		return applyCharge(tx, e)
-	case events.EntityCommand: // history only
-		if e.Event.EntityVersion != 1 {
-			return &VersionError{Sequence: e.Sequence, EntityID: e.Event.Subject, Want: 1, Got: e.Event.EntityVersion}
-		}
-		return nil
-	}
-	return fmt.Errorf("event at sequence %d: %w: %q", e.Sequence, events.ErrUnknownType, e.Event.Type)
 }
 
 // Ready is nil while queries are answered; else it says why they are not.

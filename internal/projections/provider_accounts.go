@@ -21,13 +21,13 @@ const (
 	accountUnlinked = 2
 )
 
-func applyProviderAccount(tx *bbolt.Tx, e eventlog.Entry) error {
+func applyProviderAccount(f *fold, e eventlog.Entry) error {
 	state := byte(accountUnlinked)
 	if e.Event.Data.ProviderAccount.Status == events.AccountLinked {
 		state = accountLinked
 	}
 	key := []byte(owner(e.Event.CustomerID()) + e.Event.Subject)
-	_, _, err := putRow(tx.Bucket([]byte(bucketProviderAccounts)), key, e, state)
+	_, _, err := putRow(f, bucketProviderAccounts, key, e, state)
 	return err
 }
 

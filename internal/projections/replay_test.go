@@ -14,7 +14,7 @@ import (
 
 func openTestStore(tb testing.TB, path string) *store {
 	tb.Helper()
-	s, err := openStore(path, storeOptions{noSync: true, check: true})
+	s, err := openStore(path, storeOptions{noSync: true, walk: walkAlways})
 	if err != nil {
 		tb.Fatalf("open: %v", err)
 	}

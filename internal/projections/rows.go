@@ -90,15 +90,17 @@ func (e *VersionError) Error() string {
 
 // putRow replaces an entity's row by the snapshot of its next event. before is the row that stood there, new is true
 // if there was none.
-func putRow(b *bbolt.Bucket, key []byte, e eventlog.Entry, state byte) (after, before row, err error) {
-	before, known, err := readRow(b, key)
-	if err != nil {
-		return row{}, row{}, err
+func putRow(f *fold, bucket string, key []byte, e eventlog.Entry, state byte) (after, before row, err error) {
+	known := false
+	if b := f.get(bucket, key); b != nil {
+		if before, err = decodeRow(key, b); err != nil {
+			return row{}, row{}, err
+		}
+		known = true
 	}
 	if want := int(before.version) + 1; e.Event.EntityVersion != want {
 		return row{}, row{}, &VersionError{Sequence: e.Sequence, EntityID: e.Event.Subject, Want: want, Got: e.Event.EntityVersion}
 	}
-	before.snapshot = nil // not valid after the Put
 	after = row{sequence: e.Sequence, first: before.first, version: before.version + 1, state: state}
 	if !known {
 		after.first = e.Sequence
@@ -106,7 +108,8 @@ func putRow(b *bbolt.Bucket, key []byte, e eventlog.Entry, state byte) (after, b
 	if after.snapshot, err = snapshotOf(e); err != nil {
 		return row{}, row{}, err
 	}
-	return after, before, b.Put(key, after.encode(key))
+	f.put(bucket, key, after.encode(key))
+	return after, before, nil
 }
 
 // snapshotOf is an event's snapshot in the current shape. It is not encoded anew, so fields that only a newer program knows

@@ -3,8 +3,6 @@ package projections
 import (
 	"context"
 
-	"go.etcd.io/bbolt"
-
 	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
 )
@@ -12,8 +10,8 @@ import (
 // bucketSetups has setup id → row.
 const bucketSetups = "setups"
 
-func applySetup(tx *bbolt.Tx, e eventlog.Entry) error {
-	_, _, err := putRow(tx.Bucket([]byte(bucketSetups)), []byte(e.Event.Subject), e, 0)
+func applySetup(f *fold, e eventlog.Entry) error {
+	_, _, err := putRow(f, bucketSetups, []byte(e.Event.Subject), e, 0)
 	return err
 }
 

@@ -27,7 +27,7 @@ const FileName = "views.db"
 
 // schema is the version of the file's layout. A file of another version is put aside and rebuilt, which costs seconds
 // and needs no migration code.
-const schema = 2
+const schema = 3
 
 // application marks a bbolt file as ours.
 const application = "paykit views"
@@ -35,9 +35,12 @@ const application = "paykit views"
 // lockWait is how long opening waits for another process to let go of the file.
 const lockWait = time.Second
 
-// walkLimit is up to which size, in bytes, a file is read through when it is opened. Reading through takes about a
-// second per gigabyte; of a larger file damage shows when the damaged page is read.
+// walkLimit is up to which size, in bytes, a file is read through before it is used. Reading through takes about two seconds
+// per gigabyte; a larger file is read through while it is in use already.
 const walkLimit = 64 << 20
+
+// walkAlways has a file of any size read through.
+const walkAlways = 1 << 62
 
 // ErrLocked is returned by [Open] when another process holds the file.
 var ErrLocked = errors.New("the views' file is in use by another process; is another projector running on this data directory?")
@@ -62,12 +65,15 @@ const (
 	keyLog        = "log"
 	keyCheckpoint = "checkpoint"
 	keyDigest     = "checkpoint_digest" // of the event there
+	keySums       = "sums"              // of each bucket, see sum
+	keySeal       = "seal"              // checksum of all the others
 )
 
 // store is the views' open file.
 type store struct {
 	db      *bbolt.DB
 	path    string
+	walked  bool          // it was read through when it was opened
 	broken  atomic.Bool   // it was found damaged
 	reached atomic.Uint64 // a sequence that the views have
 }
@@ -75,7 +81,7 @@ type store struct {
 // storeOptions say how a file is opened. NoSync is for a file that is thrown away if the process dies.
 type storeOptions struct {
 	noSync bool
-	check  bool // read the whole file through, if it is not too large
+	walk   int64 // read the whole file through if it is not larger, bytes
 }
 
 // openStore opens or creates a views' file and checks that it is one that can be used. It returns [ErrLocked], an
@@ -91,7 +97,7 @@ func openStore(path string, o storeOptions) (*store, error) {
 		return nil, &unfitError{Reason: "damaged", Err: err}
 	}
 	s := &store{db: db, path: path}
-	if err := s.prepare(o.check); err != nil {
+	if err := s.prepare(o.walk); err != nil {
 		if errors.Is(err, errDamaged) {
 			err = &unfitError{Reason: "damaged", Err: err}
 		}
@@ -136,7 +142,7 @@ func openBolt(path string, o storeOptions) (*bbolt.DB, error) {
 }
 
 // prepare tells what kind of file it is: a new one gets its buckets, another is checked.
-func (s *store) prepare(check bool) error {
+func (s *store) prepare(walk int64) error {
 	fresh := false
 	err := s.view(func(tx *bbolt.Tx) error {
 		info, err := os.Stat(s.path)
@@ -153,11 +159,16 @@ func (s *store) prepare(check bool) error {
 		if err := identify(tx); err != nil {
 			return err
 		}
-		if check && info.Size() <= walkLimit {
-			_, err := digest(tx, func() error { return nil })
+		if walk < info.Size() {
+			return nil
+		}
+		s.walked = true
+		// The pages first: a damaged one could lead the other walk in a circle.
+		if err := checkPages(tx); err != nil {
 			return err
 		}
-		return nil
+		_, err = digest(tx, func() error { return nil })
+		return err
 	})
 	if err != nil || !fresh {
 		return err
@@ -177,6 +188,8 @@ func (s *store) prepare(check bool) error {
 			meta.Put([]byte(keyApp), []byte(application)),
 			meta.Put([]byte(keySchema), sequenceKey(schema)),
 			meta.Put([]byte(keyCheckpoint), sequenceKey(0)),
+			meta.Put([]byte(keySums), encodeSums(make([]sum, len(buckets())))),
+			sealMeta(tx),
 		)
 	})
 }
@@ -198,7 +211,7 @@ func identify(tx *bbolt.Tx) error {
 			return fmt.Errorf("%w: bucket %s is missing", errDamaged, name)
 		}
 	}
-	return nil
+	return checkMeta(tx)
 }
 
 // buckets lists the buckets that make up the views, sorted: what a digest is made of.
@@ -219,14 +232,6 @@ func checkpoint(tx *bbolt.Tx) uint64 {
 	return sequenceOf(tx.Bucket([]byte(bucketMeta)).Get([]byte(keyCheckpoint)))
 }
 
-func setCheckpoint(tx *bbolt.Tx, sequence uint64, digest string) error {
-	meta := tx.Bucket([]byte(bucketMeta))
-	return errors.Join(
-		meta.Put([]byte(keyCheckpoint), sequenceKey(sequence)),
-		meta.Put([]byte(keyDigest), []byte(digest)),
-	)
-}
-
 // belong ties a new file to a LOG, and refuses one that was made from another or that is ahead of it (the LOG was
 // restored from a backup: what comes next will differ from what the views hold).
 func (s *store) belong(identity string, lastSequence uint64) error {
@@ -234,7 +239,7 @@ func (s *store) belong(identity string, lastSequence uint64) error {
 		meta := tx.Bucket([]byte(bucketMeta))
 		known := meta.Get([]byte(keyLog))
 		if known == nil {
-			return meta.Put([]byte(keyLog), []byte(identity))
+			return errors.Join(meta.Put([]byte(keyLog), []byte(identity)), sealMeta(tx))
 		}
 		if string(known) != identity {
 			return &unfitError{Reason: "other-log", Err: fmt.Errorf("made from %s, this is %s", known, identity)}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
@@ -30,7 +31,9 @@ func setMeta(t *testing.T, path, key string, value []byte) {
 	t.Helper()
 	s := openTestStore(t, path)
 	defer closeStore(t, s)
-	err := s.update(func(tx *bbolt.Tx) error { return tx.Bucket([]byte(bucketMeta)).Put([]byte(key), value) })
+	err := s.update(func(tx *bbolt.Tx) error {
+		return errors.Join(tx.Bucket([]byte(bucketMeta)).Put([]byte(key), value), sealMeta(tx))
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +120,11 @@ func TestOpenTellsWhatIsWrongWithAFile(t *testing.T) {
 					t.Fatal(err)
 				}
 				tt.spoil(t, path, int64(len(sound)))
-				s, err := openStore(path, storeOptions{check: readThrough})
+				through := int64(0)
+				if readThrough {
+					through = walkAlways
+				}
+				s, err := openStore(path, storeOptions{walk: through})
 				if err == nil {
 					closeStore(t, s)
 				}
@@ -189,7 +196,7 @@ func TestOpenAfterAnyZeroedPage(t *testing.T) {
 			t.Fatal(err)
 		}
 		overwrite(t, path, int64(at), page)
-		s, err := openStore(path, storeOptions{check: true, noSync: true})
+		s, err := openStore(path, storeOptions{walk: walkAlways, noSync: true})
 		if _, ok := errors.AsType[*unfitError](err); ok {
 			noticed++
 			if err := os.Remove(path); err != nil { // its map may still be there: never write into the same file again
@@ -350,5 +357,62 @@ func TestBugIsNoDamage(t *testing.T) {
 	}
 	if err := s.update(func(tx *bbolt.Tx) error { _ = tx.Bucket([]byte(bucketMeta)).Tx().Commit(); return nil }); !errors.Is(err, errDamaged) {
 		t.Errorf("a panic of bbolt's: %v", err)
+	}
+}
+
+// TestFlippedBits: a bit that flips anywhere in the file, page after page, is noticed when it is read through, or has changed
+// nothing: then the views are what they were, and go on as they should.
+func TestFlippedBits(t *testing.T) {
+	t.Parallel()
+	source := filepath.Join(t.TempDir(), FileName)
+	entries := randomHistory(t, 21, 500)
+	const half = 250
+	for at := 0; at < half; at += 50 { // several transactions, so that pages are free
+		s := openTestStore(t, source)
+		if err := applyAll(s, entries[at:at+50]); err != nil {
+			t.Fatal(err)
+		}
+		closeStore(t, s)
+	}
+	want := fileWith(t, filepath.Join(t.TempDir(), FileName), entries)
+	sound, err := os.ReadFile(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // G404: a test's places, repeatable on purpose
+	page := os.Getpagesize()
+	dir := t.TempDir()
+	noticed, harmless := 0, 0
+	for at := 0; at < len(sound); at += page {
+		// The page's header, its first elements, and a place anywhere.
+		for i, place := range []int{r.IntN(16), 16 + r.IntN(64), r.IntN(page)} {
+			path := filepath.Join(dir, fmt.Sprintf("%d-%d", at, i)) // a damaged file's map stays: never write into it again
+			spoilt := bytes.Clone(sound)
+			spoilt[at+place] ^= 1 << r.IntN(8)
+			if err := os.WriteFile(path, spoilt, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s, err := openStore(path, storeOptions{walk: walkAlways, noSync: true})
+			if _, unfit := errors.AsType[*unfitError](err); unfit {
+				noticed++
+			} else if err != nil {
+				t.Fatalf("page %d byte %d: %v", at/page, place, err)
+			} else {
+				harmless++
+				if err := applyAll(s, entries); err != nil {
+					t.Errorf("page %d byte %d: unnoticed, and later: %v", at/page, place, err)
+				} else if got, err := s.digest(t.Context()); err != nil || got.Digest != want.Digest {
+					t.Errorf("page %d byte %d: unnoticed, and then %+v, %v", at/page, place, got, err)
+				}
+				closeStore(t, s)
+			}
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	t.Logf("%d pages: %d flips noticed, %d changed nothing", len(sound)/page, noticed, harmless)
+	if noticed < len(sound)/page/2 {
+		t.Errorf("only %d flips noticed in %d pages", noticed, len(sound)/page)
 	}
 }

@@ -2,6 +2,7 @@ package projections
 
 import (
 	"context"
+	"errors"
 
 	"go.etcd.io/bbolt"
 
@@ -40,7 +41,11 @@ func (v *Views) Clear() error {
 				return err
 			}
 		}
-		return setCheckpoint(tx, 0, "")
+		meta := tx.Bucket([]byte(bucketMeta))
+		return errors.Join(
+			meta.Put([]byte(keyCheckpoint), sequenceKey(0)), meta.Put([]byte(keyDigest), nil),
+			meta.Put([]byte(keySums), encodeSums(make([]sum, len(buckets())))), sealMeta(tx),
+		)
 	})
 	if err == nil {
 		v.store.reached.Store(0)
