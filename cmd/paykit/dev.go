@@ -3,19 +3,14 @@ package main
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
 
-	"github.com/rs/zerolog"
-
 	"github.com/paykit-go/paykit/internal/daemon"
 	"github.com/paykit-go/paykit/internal/dev"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
-	"github.com/paykit-go/paykit/internal/projections"
 	"github.com/paykit-go/paykit/internal/provider/stripe/sandbox"
 )
 
@@ -160,35 +155,3 @@ func (c provisionCmd) Run(a *app) error {
 
 // list is never null in JSON.
 func list(names []string) []string { return append([]string{}, names...) }
-
-type rebuildCmd struct {
-	DataDir string `name:"data-dir" env:"PAYKIT_DATA_DIR" type:"path" required:"" help:"Folder of views.db (${env})."`
-}
-
-func (rebuildCmd) Help() string {
-	return `Reads the log from its first event into a fresh file in the data folder and prints its digest. The views are a function
-of the log alone, so the digest is the one of the running projector at the same sequence.`
-}
-
-func (c rebuildCmd) Run(a *app) error {
-	nc, err := a.nats.Connect("rebuild", a.logger(), silentDisconnect())
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
-	log, err := eventlog.Open(a.ctx, nc, eventlog.Config{Prefix: a.nats.Prefix, Env: a.nats.Env, Logger: zerolog.Nop()})
-	if err != nil {
-		return err //nolint:wrapcheck // says what it was
-	}
-	result, err := projections.Rebuild(a.ctx, log, c.DataDir, nil)
-	if err != nil {
-		return err //nolint:wrapcheck // says what it was
-	}
-	var rows []string
-	for _, view := range slices.Sorted(maps.Keys(result.Rows)) {
-		rows = append(rows, view, strconv.FormatUint(result.Rows[view], 10))
-	}
-	return a.fields(result, append([]string{
-		"digest", result.Digest, "sequence", strconv.FormatUint(result.Sequence, 10), "file", result.Path,
-	}, rows...)...)
-}

@@ -37,6 +37,7 @@ type cli struct {
 	Replay     replayCmd     `cmd:"" help:"Give stored events out again: to standard output, a file or a NATS subject."`
 	Import     importCmd     `cmd:"" help:"Take a replayed log into an empty installation."`
 	Rebuild    rebuildCmd    `cmd:"" help:"Build the views anew from the first event, into a fresh file."`
+	Shadow     shadowCmd     `cmd:"" help:"Views of a projector that runs beside the live one: diff, switch."`
 	Verify     verifyCmd     `cmd:"" help:"Check the log and the views: nothing missing, nothing changed, no money twice."`
 	Explain    explainCmd    `cmd:"" help:"Tell the story around any id: commands, events, provider calls, deliveries."`
 	Reconcile  reconcileCmd  `cmd:"" help:"Compare the log with what Stripe has, and append the events that are missing."`

@@ -141,12 +141,15 @@ func (p Worker) Start(_ context.Context, e Env) (func(context.Context) error, er
 	}, nil
 }
 
-// Projector keeps the views.
-type Projector struct{ DataDir string }
+// Projector keeps the views, or with Shadow views of its own beside the live ones, which answer no queries.
+type Projector struct {
+	DataDir string
+	Shadow  bool
+}
 
 // Start opens the views.
 func (p Projector) Start(_ context.Context, e Env) (func(context.Context) error, error) {
-	views, err := projections.Open(p.DataDir, e.Log, projections.Config{Logger: e.Logger, Registerer: e.HTTP.Metrics})
+	views, err := projections.Open(p.DataDir, e.Log, projections.Config{Logger: e.Logger, Registerer: e.HTTP.Metrics, Shadow: p.Shadow})
 	if err != nil {
 		return nil, err //nolint:wrapcheck // says which file and why
 	}

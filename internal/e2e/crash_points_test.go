@@ -37,9 +37,14 @@ func crashPoints() map[string][]string {
 			"worker.retry_requested", "worker.retry_asked", "worker.retry_answered", "worker.retry_recorded", "worker.retry_stopped",
 		},
 		"ingest worker": {"eventlog.before_publish", "eventlog.published", "eventlog.before_ack", "eventlog.acked"},
-		"projector":     {"projector.fetched", "projector.tx_open", "projector.tx_committed", "projector.set_aside"},
-		"rebuild":       {"projector.rebuild_applied", "projector.before_swap", "projector.after_swap"},
-		"backfill":      {"backfill.listed", "backfill.stored", "backfill.before_mark"},
+		"projector": {
+			"projector.fetched", "projector.tx_open", "projector.tx_committed", "projector.set_aside",
+			"projector.next_opened", "projector.next_swapping", "projector.next_swapped",
+		},
+		"rebuild": {
+			"projector.rebuild_applied", "projector.rebuild_finished", "projector.next_ready", "projector.before_swap", "projector.after_swap",
+		},
+		"backfill": {"backfill.listed", "backfill.stored", "backfill.before_mark"},
 	} {
 		for _, point := range points {
 			all[point] = strings.Fields(programs)

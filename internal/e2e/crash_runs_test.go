@@ -25,6 +25,13 @@ func crashRuns() map[string]crashRun {
 		"projector.rebuild_applied": {once: true},
 		"projector.before_swap":     {once: true},
 		"projector.after_swap":      {once: true},
+
+		"projector.rebuild_finished": {once: true},
+		"projector.next_ready":       {once: true},
+		"projector.next_opened":      {once: true, during: rebuildBeside},
+		"projector.next_swapping":    {once: true, during: rebuildBeside},
+		"projector.next_swapped":     {once: true, during: rebuildBeside},
+
 		"projector.set_aside":       {once: true, before: damageViews},
 		"backfill.before_mark":      {once: true},
 		"normalizer.buried":         {during: sendUnreadable},
@@ -40,6 +47,15 @@ func crashRuns() map[string]crashRun {
 		"worker.retry_stopped":      {during: stopLadders},
 		"worker.payment_unmade":     {before: cancelUnmade},
 		"worker.page_unmade":        {before: expireUnmade},
+	}
+}
+
+// rebuildBeside rebuilds the views while a projector runs, which is to take them over.
+func rebuildBeside(l *load) {
+	rebuild := start(l.s.t, append(l.s.env(), "PAYKIT_DATA_DIR="+l.s.viewsDir()), "paykit", "rebuild")
+	select {
+	case <-rebuild.done:
+	case <-l.s.t.Context().Done():
 	}
 }
 

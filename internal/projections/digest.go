@@ -16,7 +16,8 @@ type Result struct {
 	Digest   string            `json:"digest"`
 	Sequence uint64            `json:"sequence"`
 	Rows     map[string]uint64 `json:"rows"`
-	Path     string            `json:"-"` // of a rebuild: where the new file is
+	Path     string            `json:"-"`                  // of a rebuild: where the new file is
+	Handover *Handover         `json:"handover,omitempty"` // of a rebuild: what became of it
 }
 
 // viewName is the name under which [Result] counts a bucket's rows; "" for an index.

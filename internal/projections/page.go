@@ -83,7 +83,7 @@ func (b body) cursor(kind string, n int) ([]uint64, error) {
 // newPage begins a page with the body's limit.
 func (q *queries) newPage(b query, kind string) (*page, error) {
 	p := &page{
-		kind: kind, limit: defaultLimit, budget: q.budget, sequence: q.store.reached.Load(), text: append(b.buffer, `{"items":[`...),
+		kind: kind, limit: defaultLimit, budget: q.budget, sequence: q.store.has(), text: append(b.buffer, `{"items":[`...),
 	}
 	raw := b.get("limit")
 	if raw == nil {

@@ -29,8 +29,9 @@ type pages struct {
 
 // checkPages looks whether each page is in use once or free, and not both: a page that is wrongly listed as free would be
 // written over later, and one whose length is wrong would take others with it when it is freed. bbolt's own check reads what
-// it finds without limits, so that a flipped bit can make it take all memory. No write transaction may run.
-func checkPages(tx *bbolt.Tx) error {
+// it finds without limits, so that a flipped bit can make it take all memory. With treeOnly it does not look at
+// the free ones: else no write transaction may run.
+func checkPages(tx *bbolt.Tx, treeOnly bool) error {
 	file, err := os.Open(tx.DB().Path())
 	if err != nil {
 		return fmt.Errorf("check the pages: %w", err)
@@ -38,7 +39,7 @@ func checkPages(tx *bbolt.Tx) error {
 	defer file.Close()
 	size := tx.DB().Info().PageSize
 	p := &pages{tx: tx, file: file, size: size, used: make([]bool, tx.Size()/int64(size))}
-	if err := p.walk(uint64(tx.Cursor().Bucket().Root()), nil, nil); err != nil {
+	if err := p.walk(uint64(tx.Cursor().Bucket().Root()), nil, nil); err != nil || treeOnly {
 		return err
 	}
 	listed := false

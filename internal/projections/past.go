@@ -306,7 +306,7 @@ func (p *past) build(ctx context.Context, v *pastView) (_ *store, err error) {
 			err = errors.Join(err, s.close(), os.Remove(v.path))
 		}
 	}()
-	if err := s.advance(ctx, p.log, v.sequence); err != nil {
+	if err := s.fill(ctx, p.log, v.sequence, nil); err != nil {
 		return nil, err
 	}
 	at, _, err := s.checkpoint()
@@ -341,32 +341,4 @@ func (p *past) copyNearest(v *pastView) error {
 		}
 	}()
 	return base.store.view(func(tx *bbolt.Tx) error { return tx.CopyFile(v.path, 0o600) })
-}
-
-// advance takes in the events behind the checkpoint up to a sequence.
-func (s *store) advance(ctx context.Context, log *eventlog.Log, last uint64) error {
-	at, _, err := s.checkpoint()
-	if err != nil || at >= last {
-		return err
-	}
-	if at == 0 {
-		return s.fill(ctx, log, last, nil)
-	}
-	err = log.Follow(ctx, at+1, func(b eventlog.Batch) error {
-		n := len(b.Entries)
-		for n > 0 && b.Entries[n-1].Sequence > last {
-			n--
-		}
-		if err := s.apply(b.Entries[:n]); err != nil {
-			return err
-		}
-		if len(b.Entries) > 0 && b.Entries[len(b.Entries)-1].Sequence >= last {
-			return errReached
-		}
-		return nil
-	})
-	if errors.Is(err, errReached) {
-		err = nil
-	}
-	return err
 }

@@ -25,6 +25,9 @@ type Config struct {
 	Now    func() time.Time // for the names of files put aside; nil = time.Now
 
 	Registerer prometheus.Registerer // takes the metrics; nil = none
+
+	// Shadow has it keep views of its own beside the live ones and answer no queries: those of a program that folds differently.
+	Shadow bool
 }
 
 // Projector keeps the views of one data directory up to date and answers queries from them.
@@ -34,8 +37,31 @@ type Projector struct {
 	logger   zerolog.Logger
 	now      func() time.Time
 	progress *progress
-	store    atomic.Pointer[store] // replaced when a file is put aside
+	store    atomic.Pointer[store] // replaced when a file is put aside, and when a rebuilt one takes its place
+	applying sync.Mutex            // held while events are taken in
 	past     *pastMetrics
+	metrics  *metrics
+	shadow   bool
+
+	walkLimit int64         // see the constant
+	walkEvery time.Duration // how often the file is read through
+}
+
+// walkEvery is how often a file in use is read through: what rots in rows that nobody reads would come up when it is needed.
+const walkEvery = 6 * time.Hour
+
+// metrics are of the views' file.
+type metrics struct{ handovers *prometheus.CounterVec }
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	m := &metrics{handovers: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "paykit_views_handovers_total",
+		Help: "Rebuilt views that were to take the live ones' place, by result: equal, differs (a bug or damage: look at the file kept aside), refused.",
+	}, []string{"result"})}
+	if r != nil {
+		r.MustRegister(m.handovers)
+	}
+	return m
 }
 
 // Open opens or creates the views in dir. A file that can't be used is put aside under another name and a new one
@@ -43,7 +69,11 @@ type Projector struct {
 func Open(dir string, log *eventlog.Log, cfg Config) (*Projector, error) {
 	p := &Projector{
 		path: filepath.Join(dir, FileName), log: log, logger: cfg.Logger, now: cfg.Now, progress: newProgress(),
-		past: newPastMetrics(cfg.Registerer),
+		past: newPastMetrics(cfg.Registerer), metrics: newMetrics(cfg.Registerer), shadow: cfg.Shadow,
+		walkLimit: walkLimit, walkEvery: walkEvery,
+	}
+	if p.shadow {
+		p.path = filepath.Join(dir, shadowName)
 	}
 	if p.now == nil {
 		p.now = time.Now
@@ -51,14 +81,37 @@ func Open(dir string, log *eventlog.Log, cfg Config) (*Projector, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil { //nolint:gosec // G703: the operator's own data directory
 		return nil, fmt.Errorf("open the views: %w", err)
 	}
-	s, err := openStore(p.path, storeOptions{walk: walkLimit})
-	if unfit, ok := errors.AsType[*unfitError](err); ok {
-		return p, p.restart(unfit)
+	if err := p.forgetWishes(); err != nil {
+		return nil, fmt.Errorf("open the views: %w", err)
 	}
-	if err != nil {
+	s, err := openStore(p.path, storeOptions{walk: p.walkLimit})
+	why := unfit(err)
+	if err != nil && why == nil {
 		return nil, err
 	}
-	p.store.Store(s)
+	if err == nil {
+		p.store.Store(s)
+		at, _, err := s.checkpoint()
+		if err != nil || at > 0 {
+			return p, err
+		}
+	}
+	if !p.shadow {
+		n, err := p.adoptNext(why)
+		if err != nil {
+			return nil, err
+		}
+		if n != nil {
+			p.store.Store(n)
+			if s != nil { // the new one that it took the place of
+				err = s.close()
+			}
+			return p, err
+		}
+	}
+	if why != nil {
+		return p, p.restart(why)
+	}
 	return p, nil
 }
 
@@ -95,6 +148,11 @@ func (p *Projector) Run(ctx context.Context) error {
 		err := p.run(ctx)
 		if ctx.Err() != nil {
 			err = nil
+		}
+		if errors.Is(err, errGiven) {
+			err = p.give()
+			p.progress.change(func(g *progress) { g.running, g.err = false, errors.Join(errGiven, err) })
+			return err
 		}
 		why := unfit(err)
 		if why == nil || restarted && why.Reason == "damaged" {
@@ -141,7 +199,7 @@ func (p *Projector) run(ctx context.Context) error {
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		if err := p.log.Follow(ctx, at+1, func(b eventlog.Batch) error { return p.apply(s, b) }); err != nil {
+		if err := p.log.Follow(ctx, at+1, func(b eventlog.Batch) error { return p.apply(b) }); err != nil {
 			return fmt.Errorf("follow the log: %w", err)
 		}
 		return nil
@@ -159,8 +217,15 @@ func (p *Projector) run(ctx context.Context) error {
 		if err := p.progress.caughtUp(ctx); err != nil {
 			return nil //nolint:nilerr // the run ends, its reason is another's
 		}
-		return p.serve(ctx, s, damaged)
+		if p.shadow {
+			p.progress.change(func(g *progress) { g.running = true })
+			p.logger.Info().Msg("the shadow's views are up to date")
+			return nil
+		}
+		return p.serve(ctx, damaged)
 	})
+	g.Go(func() error { return p.watchFolder(ctx) })
+	g.Go(func() error { return p.walkNowAndThen(ctx, s.walked) })
 	return g.Wait()
 }
 
@@ -185,7 +250,7 @@ func (p *Projector) resume(ctx context.Context, s *store) (uint64, error) {
 }
 
 // serve answers queries from a file that has caught up.
-func (p *Projector) serve(ctx context.Context, s *store, damaged chan<- error) error {
+func (p *Projector) serve(ctx context.Context, damaged chan<- error) error {
 	past := newPast(filepath.Dir(p.path), p.log, p.logger, p.past)
 	ctx, cancel := context.WithCancel(ctx)
 	var building sync.WaitGroup
@@ -208,14 +273,17 @@ func (p *Projector) serve(ctx context.Context, s *store, damaged chan<- error) e
 			p.logger.Info().Msg("views are up to date, queries are answered")
 		},
 	}
-	return service.serve(ctx, &queries{store: s, log: p.log, budget: listBudget(p.log.Conn().MaxPayload())})
+	return service.serve(ctx, &queries{store: current{p}, log: p.log, budget: listBudget(p.log.Conn().MaxPayload())})
 }
 
 // apply folds a batch into the views.
-func (p *Projector) apply(s *store, b eventlog.Batch) error {
+func (p *Projector) apply(b eventlog.Batch) error {
 	if len(b.Entries) == 0 {
 		return nil
 	}
+	p.applying.Lock()
+	defer p.applying.Unlock()
+	s := p.store.Load()
 	// Rows and checkpoint are one commit. A crash before it leaves the views as they were, and the next start reads this
 	// batch again; a crash after it leaves them with the whole batch, and the next start goes on behind it.
 	crashpoint.Hit("projector.fetched")
@@ -243,6 +311,32 @@ func (s *store) apply(entries []eventlog.Entry) error {
 		s.reached.Store(at)
 	}
 	return err
+}
+
+// walkNowAndThen reads the file through while it is in use: at once if it was too large to be read through before.
+func (p *Projector) walkNowAndThen(ctx context.Context, walked bool) error {
+	wait := p.walkEvery
+	if !walked {
+		wait = 0
+	}
+	for {
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return nil
+		case <-t.C:
+		}
+		s := p.store.Load()
+		err := s.walk(ctx)
+		if errors.Is(err, errDamaged) && p.store.Load() == s {
+			return err
+		}
+		if err != nil && ctx.Err() == nil {
+			p.logger.Warn().Err(err).Msg("the views' file was not read through")
+		}
+		wait = p.walkEvery
+	}
 }
 
 // Ready is nil while queries are answered; else it says why they are not.

@@ -28,7 +28,7 @@ const (
 
 // queries answers from one open file.
 type queries struct {
-	store  *store
+	store  reader
 	log    *eventlog.Log
 	budget int  // bytes of a list's items
 	past   bool // the views are of an earlier sequence

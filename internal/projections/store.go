@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -124,7 +125,7 @@ func openBolt(path string, o storeOptions) (*bbolt.DB, error) {
 			Timeout:      lockWait,
 			NoSync:       o.noSync,
 			FreelistType: bbolt.FreelistMapType,
-			NoStatistics: true,
+			NoStatistics: true, InitialMmapSize: mapped(o),
 			// Not NoFreelistSync: opening such a file scans it in a goroutine of bbolt's own, and a damaged page would
 			// panic there, where nobody can recover.
 			OpenFile: func(name string, flag int, perm os.FileMode) (*os.File, error) {
@@ -138,8 +139,40 @@ func openBolt(path string, o storeOptions) (*bbolt.DB, error) {
 	if errors.Is(err, errDamaged) && file != nil {
 		_ = file.Close() // the lock goes with it
 	}
+	if err == nil {
+		db.AllocSize = growth
+		// Who waited for the lock may have it of a file that another took the place of meanwhile.
+		if moved, statErr := replaced(file, path); statErr != nil || moved {
+			return nil, errors.Join(statErr, db.Close(), bbolterrors.ErrTimeout)
+		}
+	}
 	return db, err
 }
+
+// replaced tells whether an open file is not the one under its name any more.
+func replaced(file *os.File, path string) (bool, error) {
+	is, err := file.Stat()
+	if err != nil {
+		return false, err
+	}
+	named, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return true, nil
+	}
+	return err == nil && !os.SameFile(is, named), err
+}
+
+// mapped is how much of a file in use is mapped into memory from the start, most of which is not there yet. A file that outgrows
+// its map is mapped anew, for which bbolt waits for all who read, and has all who come later wait.
+func mapped(o storeOptions) int {
+	if o.noSync {
+		return 0
+	}
+	return int(min(int64(16)<<30, math.MaxInt/4))
+}
+
+// growth is by how much a file grows at once, in bytes.
+const growth = 1 << 20
 
 // prepare tells what kind of file it is: a new one gets its buckets, another is checked.
 func (s *store) prepare(walk int64) error {
@@ -159,12 +192,13 @@ func (s *store) prepare(walk int64) error {
 		if err := identify(tx); err != nil {
 			return err
 		}
+		s.reached.Store(checkpoint(tx))
 		if walk < info.Size() {
 			return nil
 		}
 		s.walked = true
 		// The pages first: a damaged one could lead the other walk in a circle.
-		if err := checkPages(tx); err != nil {
+		if err := checkPages(tx, false); err != nil {
 			return err
 		}
 		_, err = digest(tx, func() error { return nil })
@@ -270,6 +304,29 @@ func (s *store) digest(ctx context.Context) (r Result, err error) {
 	return r, err
 }
 
+// walkPause is how long a walk of a file that is in use rests after each 4,096 entries.
+const walkPause = 5 * time.Millisecond
+
+// walk reads a file through that is in use, without haste. Pages that it reads stay as they are until it is done.
+func (s *store) walk(ctx context.Context) error {
+	return s.view(func(tx *bbolt.Tx) error {
+		if err := checkPages(tx, true); err != nil {
+			return err
+		}
+		_, err := digest(tx, func() error {
+			t := time.NewTimer(walkPause)
+			defer t.Stop()
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-t.C:
+				return nil
+			}
+		})
+		return err
+	})
+}
+
 // view runs a read transaction. Slices that f sees are valid until it returns.
 func (s *store) view(f func(*bbolt.Tx) error) error {
 	return s.note(guard(func() error { return s.db.View(f) }))
@@ -340,20 +397,25 @@ func panickedInBolt() bool {
 
 // setAside renames a file that can't be used, so that someone can look at it, and answers its new path.
 func setAside(path, reason string, now time.Time) (string, error) {
-	base := path + "." + reason + "-" + now.UTC().Format("20060102T150405.000Z")
-	to := base
-	for n := 2; ; n++ {
-		if _, err := os.Lstat(to); errors.Is(err, os.ErrNotExist) { //nolint:gosec // G703: the operator's own data directory
-			break
-		}
-		to = base + "-" + strconv.Itoa(n)
-	}
+	to := asideName(path, reason, now)
 	// A crash after the rename leaves no views' file: the next start makes a new one.
 	if err := os.Rename(path, to); err != nil { //nolint:gosec // G703: the operator's own data directory
 		return "", fmt.Errorf("set %s aside: %w", path, err)
 	}
 	crashpoint.Hit("projector.set_aside")
 	return to, syncDir(filepath.Dir(path))
+}
+
+// asideName is a name that no file has yet.
+func asideName(path, reason string, now time.Time) string {
+	base := path + "." + reason + "-" + now.UTC().Format("20060102T150405.000Z")
+	to := base
+	for n := 2; ; n++ {
+		if _, err := os.Lstat(to); errors.Is(err, os.ErrNotExist) { //nolint:gosec // G703: the operator's own data directory
+			return to
+		}
+		to = base + "-" + strconv.Itoa(n)
+	}
 }
 
 // syncDir makes renames in a directory durable.

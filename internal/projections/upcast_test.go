@@ -72,7 +72,7 @@ func TestOldEventsAreMadeNew(t *testing.T) {
 		t.Errorf("a new charge is shown as %q", got)
 	}
 	ask(t, now.Conn(), "view.status", "", last).into(t, &status)
-	again, err := Rebuild(t.Context(), then, t.TempDir(), nil)
+	again, err := Rebuild(t.Context(), then, t.TempDir(), RebuildOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func TestOldEventsAreMadeNew(t *testing.T) {
 		t.Errorf("verify: %+v, %v", report, err)
 	}
 
-	if _, err := Rebuild(t.Context(), now, t.TempDir(), nil); !errors.Is(err, events.ErrUnknownSchema) {
+	if _, err := Rebuild(t.Context(), now, t.TempDir(), RebuildOptions{}); !errors.Is(err, events.ErrUnknownSchema) {
 		t.Errorf("a program that does not know the schema: %v", err)
 	}
 	report, err = verify.Log(t.Context(), now, verify.Options{})
