@@ -103,7 +103,7 @@ func TestChargeResolveSecondPayment(t *testing.T) {
 	id := decoded[events.Charge](t, x.run("charge.create", payerCommands(customer)["charge.create"], keyed("a"))).ID
 	for _, in := range []events.ChargeInput{
 		events.PaymentObserved{ID: id, ProviderID: stripe, Payment: events.Payment{ID: "pi_a", Status: events.PaymentSucceeded}},
-		events.RequestReview{Reason: events.ReviewSecondPayment, RelatedChargeID: "chg_0", Proposal: events.ProposalRefund},
+		events.RequestReview{Reason: events.ReviewSecondPayment, RelatedChargeID: events.ChargeID("paid first"), Proposal: events.ProposalRefund},
 	} {
 		x.append(events.EntityCharge, id, func(last *events.Event, c events.Cause) (*events.Event, error) {
 			return events.DecideCharge(last, in, c)

@@ -18,7 +18,7 @@ const (
 
 // object is a JSON object as it was sent: its values are nil, bool, json.Number, string, []any or object. Numbers keep
 // their text, so nothing is rounded on the way.
-type object map[string]any
+type object = map[string]any
 
 // decode reads a command's body strictly: one JSON object, at most 64 KiB, valid UTF-8, no name twice, no NUL. Each is
 // refused with an [*events.Error].

@@ -217,6 +217,9 @@ func (h *Handler) shape(verb string, body []byte, meta Meta) (call, command, *ev
 	if refusal := f.refused(); refusal != nil {
 		return call{}, nil, refusal
 	}
+	if refusal := published(verb, o); refusal != nil {
+		return call{}, nil, refusal
+	}
 	k := call{verb: verb, key: meta.IdempotencyKey, given: meta.IdempotencyKey != "", digest: commandDigest(o)}
 	if !k.given {
 		k.key = ulid.MustNew(ulid.Timestamp(h.cfg.Now()), rand.Reader).String()

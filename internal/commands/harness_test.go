@@ -11,6 +11,7 @@ import (
 	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
 	"github.com/paykit-go/paykit/internal/events/eventlogtest"
+	"github.com/paykit-go/paykit/internal/schema/schematest"
 )
 
 const (
@@ -36,13 +37,14 @@ type harness struct {
 	server *eventlogtest.Server
 	h      *Handler
 	log    *eventlog.Log
+	tap    *schematest.Seen
 }
 
 func newHarness(tb testing.TB) *harness {
 	tb.Helper()
 	server := eventlogtest.Start(tb)
 	h, log := ingest(tb, server)
-	return &harness{tb: tb, server: server, h: h, log: log}
+	return &harness{tb: tb, server: server, h: h, log: log, tap: schematest.Tap(tb, server.Conn(tb))}
 }
 
 // run carries out a command that must go well.
@@ -51,6 +53,9 @@ func (x *harness) run(verb, body string, meta Meta) Result {
 	r, err := x.h.Execute(x.tb.Context(), verb, []byte(body), meta)
 	if err != nil {
 		x.tb.Fatalf("%s %s: %v", verb, body, err)
+	}
+	if err := schematest.New(x.tb).Answer(verb, r.Body); err != nil {
+		x.tb.Error(err)
 	}
 	return r
 }

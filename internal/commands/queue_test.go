@@ -281,6 +281,7 @@ func TestQueueBuries(t *testing.T) {
 	}
 	// A damaged event under the command's entity can't be read, however often it is tried.
 	damaged := "paykit.log.checkout.requested." + events.CheckoutID("k") + "." + customer
+	x.tap.Damaged(damaged)
 	if ack, err := x.log.Conn().Request(damaged, []byte(`{}`), patience); err != nil || strings.Contains(string(ack.Data), "error") {
 		t.Fatalf("%v %v", ack, err)
 	}

@@ -24,6 +24,7 @@ func startDev(t *testing.T, dir string) (*process, *system) {
 		sandbox: fmt.Sprintf("http://127.0.0.1:%d", at[2]),
 	}
 	p.awaitHTTP(s.ingest + "/readyz")
+	s.tap()
 	return p, s
 }
 
@@ -104,6 +105,7 @@ func TestDevGoesOn(t *testing.T) {
 			p, s := startDev(t, dir)
 			pk := s.client()
 			customerID, methodID, first := s.bought(pk)
+			eventually(t, "events and answers are held against their schemas", func() bool { return s.seen.Events() >= 10 && s.seen.Answers() >= 3 })
 			var before digest
 			eventually(t, "every delivery has led to what it leads to", func() bool {
 				before = s.rebuild()

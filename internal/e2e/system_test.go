@@ -9,8 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/paykit-go/paykit"
 	"github.com/paykit-go/paykit/internal/events/eventlogtest"
+	"github.com/paykit-go/paykit/internal/schema/schematest"
 )
 
 const (
@@ -34,7 +37,8 @@ type system struct {
 
 	nats, sb, in, wk, pr *process
 
-	books books // what the loads have left behind
+	books books            // what the loads have left behind
+	seen  *schematest.Seen // what was held against the contract's schemas
 }
 
 // newSystem starts all of it and waits until it is ready.
@@ -78,6 +82,7 @@ func (s *system) startRest() {
 	s.ingest = fmt.Sprintf("http://127.0.0.1:%d", freePort(t))
 	s.worker = fmt.Sprintf("http://127.0.0.1:%d", freePort(t))
 	s.views = fmt.Sprintf("http://127.0.0.1:%d", freePort(t))
+	s.tap()
 	s.sb = start(t, nil, "paykit", "sandbox", "--sandbox-port", port(s.sandbox))
 	s.sb.awaitHTTP(s.sandbox + "/_sandbox/ledger")
 	s.secret = s.addWebhook(s.ingest + "/webhooks/stripe")
@@ -87,6 +92,16 @@ func (s *system) startRest() {
 	s.in.awaitHTTP(s.ingest + "/readyz")
 	s.wk.awaitHTTP(s.worker + "/readyz")
 	s.pr.awaitHTTP(s.views + "/readyz")
+}
+
+// tap holds each event and each answer against the contract's schemas, until the test ends.
+func (s *system) tap() {
+	s.t.Helper()
+	nc, err := nats.Connect(s.natsURL, nats.MaxReconnects(-1))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.seen = schematest.Tap(s.t, nc)
 }
 
 // books is what the stories told so far have left behind, across the loads of a system: a later death must not touch it.

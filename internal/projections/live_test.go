@@ -13,6 +13,7 @@ import (
 
 	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
+	"github.com/paykit-go/paykit/internal/schema/schematest"
 )
 
 // live appends to a real LOG through the real decisions.
@@ -220,6 +221,13 @@ func ask(tb testing.TB, nc *nats.Conn, query string, body any, least uint64) rep
 	}
 	r := reply{
 		status: answer.Header.Get("Nats-Service-Error-Code"), code: answer.Header.Get("Nats-Service-Error"), data: answer.Data,
+	}
+	verb := query
+	if r.status != "" {
+		verb = "error"
+	}
+	if err := schematest.New(tb).Answer(verb, r.data); err != nil {
+		tb.Error(err)
 	}
 	if r.status == "" {
 		if r.sequence, err = strconv.ParseUint(answer.Header.Get("Paykit-Sequence"), 10, 64); err != nil {

@@ -231,7 +231,10 @@ func TestSessionQueries(t *testing.T) {
 	ada, _ := l.sync("ada", "ada@example.com")
 	checkout, setup := events.CheckoutID("k"), events.SetupID("k")
 	l.update(events.EntityCheckout, checkout, func(last *events.Event) (*events.Event, error) {
-		return events.DecideCheckout(last, events.CreateCheckout{ID: checkout, ProviderID: "stripe", Amount: 4900, Currency: "usd"}, l.cause(ada, "ada"))
+		return events.DecideCheckout(last, events.CreateCheckout{
+			ID: checkout, ProviderID: "stripe", Amount: 4900, Currency: "usd", Description: "Pro", SuccessURL: "https://app.example/ok",
+			CommandDigest: events.Digest(nil),
+		}, l.cause(ada, "ada"))
 	})
 	l.update(events.EntityCheckout, checkout, func(last *events.Event) (*events.Event, error) {
 		return events.DecideCheckout(last, events.CheckoutObserved{Session: events.Session{
@@ -239,7 +242,7 @@ func TestSessionQueries(t *testing.T) {
 		}}, l.cause(ada, "ada"))
 	})
 	last := l.update(events.EntitySetup, setup, func(last *events.Event) (*events.Event, error) {
-		return events.DecideSetup(last, events.CreateSetup{ID: setup, ProviderID: "stripe", ReturnURL: "https://app.example"}, l.cause(ada, "ada"))
+		return events.DecideSetup(last, events.CreateSetup{ID: setup, ProviderID: "stripe", ReturnURL: "https://app.example", CommandDigest: events.Digest(nil)}, l.cause(ada, "ada"))
 	})
 	startProjector(t, log, t.TempDir())
 	var c events.Checkout

@@ -27,6 +27,7 @@ import (
 	"github.com/paykit-go/paykit/internal/events/eventlogtest"
 	"github.com/paykit-go/paykit/internal/provider"
 	"github.com/paykit-go/paykit/internal/provider/stripe"
+	"github.com/paykit-go/paykit/internal/schema/schematest"
 )
 
 const (
@@ -40,6 +41,7 @@ const (
 type ingest struct {
 	t       *testing.T
 	log     *eventlog.Log
+	tap     *schematest.Seen
 	server  *eventlogtest.Server
 	url     string
 	results chan string // one word each time that a delivery was worked on
@@ -63,6 +65,7 @@ func newIngest(t *testing.T, o options) *ingest {
 		t: t, server: srv, log: eventlogtest.Open(t, srv.Conn(t)), results: make(chan string, 10_000),
 		metrics: prometheus.NewRegistry(), logs: &lockedBuffer{},
 	}
+	in.tap = schematest.Tap(t, srv.Conn(t))
 	door := httptest.NewServer(provider.NewDoor(in.log, in.hooks(), provider.DoorConfig{
 		Logger: zerolog.New(in.logs), Registerer: in.metrics,
 	}))
@@ -255,7 +258,7 @@ func (in *ingest) unlinkedBuyer() *buyer {
 func (b *buyer) update(entity events.Entity, id string, decide func(*events.Event, events.Cause) (*events.Event, error)) {
 	b.in.t.Helper()
 	_, appended, err := b.in.log.Update(b.in.t.Context(), entity, id, func(last *events.Event) (*events.Event, error) {
-		return decide(last, events.Cause{Now: time.Now(), Source: "/test", CommandID: events.CommandID("test", id), Customer: b.ref})
+		return decide(last, events.Cause{Now: time.Now(), Source: "/paykit/test", CommandID: events.CommandID("test", id), Customer: b.ref})
 	})
 	if err != nil || !appended {
 		b.in.t.Fatalf("prepare %s: appended %v, %v", id, appended, err)
@@ -286,7 +289,7 @@ func (b *buyer) checkout() *buyer {
 	b.update(events.EntityCheckout, b.checkoutID, func(last *events.Event, c events.Cause) (*events.Event, error) {
 		return events.DecideCheckout(last, events.CreateCheckout{
 			ID: b.checkoutID, ProviderID: stripeID, Amount: 4900, Currency: "usd", Description: "Pro plan",
-			SuccessURL: "https://example.com/ok", AttachMethod: true, Metadata: map[string]string{"plan": "pro"}, CommandDigest: "sha256:x",
+			SuccessURL: "https://example.com/ok", AttachMethod: true, Metadata: map[string]string{"plan": "pro"}, CommandDigest: events.Digest([]byte("x")),
 		}, c)
 	})
 	return b
@@ -298,7 +301,7 @@ func (b *buyer) setup() *buyer {
 	b.setupID = events.SetupID("key " + b.n)
 	b.update(events.EntitySetup, b.setupID, func(last *events.Event, c events.Cause) (*events.Event, error) {
 		return events.DecideSetup(last, events.CreateSetup{
-			ID: b.setupID, ProviderID: stripeID, ReturnURL: "https://example.com/back", CommandDigest: "sha256:x",
+			ID: b.setupID, ProviderID: stripeID, ReturnURL: "https://example.com/back", CommandDigest: events.Digest([]byte("x")),
 		}, c)
 	})
 	return b
@@ -311,7 +314,7 @@ func (b *buyer) charge(returnURL string) *buyer {
 	b.update(events.EntityCharge, b.chargeID, func(last *events.Event, c events.Cause) (*events.Event, error) {
 		return events.DecideCharge(last, events.CreateCharge{
 			ID: b.chargeID, ProviderID: stripeID, PaymentMethodID: events.PaymentMethodID(stripeID, "pm_"+b.n), Amount: 4900,
-			Currency: "usd", Description: "Pro plan", ReturnURL: returnURL, CommandDigest: "sha256:x",
+			Currency: "usd", Description: "Pro plan", ReturnURL: returnURL, CommandDigest: events.Digest([]byte("x")),
 		}, c)
 	})
 	return b

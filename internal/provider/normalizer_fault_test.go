@@ -43,6 +43,7 @@ func TestPoisonedDelivery(t *testing.T) {
 	b := in.buyer().charge("")
 	// An event that this program can't read, where the charge's state should be.
 	subject := "paykit.log.charge.updated." + b.chargeID + "." + b.ref.ID
+	in.tap.Damaged(subject)
 	if msg, err := in.log.Conn().RequestWithContext(t.Context(), subject, []byte(`{"not":"an event"}`)); err != nil || strings.Contains(string(msg.Data), "error") {
 		t.Fatal(err, string(msg.Data))
 	}
@@ -66,6 +67,7 @@ func TestPoisonedDeliveryThatCameOften(t *testing.T) {
 	in := newIngest(t, options{asleep: true})
 	b := in.buyer().charge("")
 	subject := "paykit.log.charge.updated." + b.chargeID + "." + b.ref.ID
+	in.tap.Damaged(subject)
 	if msg, err := in.log.Conn().RequestWithContext(t.Context(), subject, []byte(`{"not":"an event"}`)); err != nil || strings.Contains(string(msg.Data), "error") {
 		t.Fatal(err, string(msg.Data))
 	}

@@ -55,7 +55,7 @@ func toldStories() []told {
 				b.update(events.EntityCharge, b.chargeID, func(last *events.Event, c events.Cause) (*events.Event, error) {
 					c.CommandID = events.CommandID("charge.refund", b.n)
 					return events.DecideCharge(last, events.RefundCharge{
-						RefundID: events.RefundID(b.chargeID, "key"), Amount: 900, CommandDigest: "sha256:y",
+						RefundID: events.RefundID(b.chargeID, "key"), Amount: 900, CommandDigest: events.Digest([]byte("y")),
 					}, c)
 				})
 				return b

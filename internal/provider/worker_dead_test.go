@@ -43,7 +43,7 @@ func (p *person) poisonCharge() eventlog.Entry {
 	id := events.ChargeID(fmt.Sprintf("poison %d", p.w.n.Add(1)))
 	return p.w.append(events.EntityCharge, id, p.ref, func(last *events.Event, c events.Cause) (*events.Event, error) {
 		return events.DecideCharge(last, events.CreateCharge{
-			ID: id, ProviderID: stripeID, PaymentMethodID: p.meth, Amount: 4900, Currency: "usd", Description: poison, CommandDigest: "sha256:x",
+			ID: id, ProviderID: stripeID, PaymentMethodID: p.meth, Amount: 4900, Currency: "usd", Description: poison, CommandDigest: events.Digest([]byte("x")),
 		}, c)
 	})
 }
@@ -51,7 +51,9 @@ func (p *person) poisonCharge() eventlog.Entry {
 // raw stores what is no event where a request would stand.
 func (p *person) raw(id, body string) {
 	p.w.t.Helper()
-	msg, err := p.w.log.Conn().Request("paykit.log.charge.requested."+id+"."+p.ref.ID, []byte(body), patience)
+	subject := "paykit.log.charge.requested." + id + "." + p.ref.ID
+	p.w.tap.Damaged(subject)
+	msg, err := p.w.log.Conn().Request(subject, []byte(body), patience)
 	if err != nil || strings.Contains(string(msg.Data), "error") {
 		p.w.t.Fatal(err, string(msg.Data))
 	}

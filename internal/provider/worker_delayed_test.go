@@ -108,7 +108,7 @@ func TestSecondPaidPage(t *testing.T) {
 	if w.state(events.EntityCharge, first.ID).Data.Charge.Review != nil {
 		t.Error("the first charge is flagged")
 	}
-	p.updateCharge(id, events.RefundCharge{RefundID: events.RefundID(id, "back"), CommandDigest: "sha256:x"})
+	p.updateCharge(id, events.RefundCharge{RefundID: events.RefundID(id, "back"), CommandDigest: events.Digest([]byte("x"))})
 	w.until(events.EntityCharge, id, func(e *events.Event) bool { return e.Type == events.ChargeRefunded && e.Data.Charge.Review == nil })
 }
 

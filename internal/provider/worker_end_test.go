@@ -89,6 +89,7 @@ func TestDamagedEventIsAFault(t *testing.T) {
 	p := w.buyer("pm_card_visa")
 	e := p.charge("")
 	subject := "paykit.log.charge.updated." + e.Event.Subject + "." + p.ref.ID
+	w.tap.Damaged(subject)
 	if msg, err := w.log.Conn().RequestWithContext(t.Context(), subject, []byte(`{"not":"an event"}`)); err != nil || strings.Contains(string(msg.Data), "error") {
 		t.Fatal(err, string(msg.Data))
 	}

@@ -26,6 +26,7 @@ import (
 	"github.com/paykit-go/paykit/internal/provider"
 	"github.com/paykit-go/paykit/internal/provider/stripe"
 	"github.com/paykit-go/paykit/internal/provider/stripe/sandbox"
+	"github.com/paykit-go/paykit/internal/schema/schematest"
 )
 
 const testKey = "sk_test_worker"
@@ -36,6 +37,7 @@ type world struct {
 	t       *testing.T
 	server  *eventlogtest.Server
 	log     *eventlog.Log
+	tap     *schematest.Seen
 	sandbox string // address
 	offset  atomic.Int64
 	api     *stripe.Client
@@ -57,6 +59,7 @@ func newWorld(t *testing.T, change ...func(*server.Options)) *world {
 		changed: make(chan struct{}, 1),
 	}
 	w.log = eventlogtest.Open(t, w.server.Conn(t))
+	w.tap = schematest.Tap(t, w.server.Conn(t))
 	box, err := sandbox.New(sandbox.Config{SettleAfter: time.Millisecond, DelayedAfter: time.Hour})
 	if err != nil {
 		t.Fatal(err)
@@ -337,7 +340,7 @@ func (p *person) charge(returnURL string) eventlog.Entry {
 	return p.w.append(events.EntityCharge, id, p.ref, func(last *events.Event, c events.Cause) (*events.Event, error) {
 		return events.DecideCharge(last, events.CreateCharge{
 			ID: id, ProviderID: stripeID, PaymentMethodID: p.meth, Amount: 4900, Currency: "usd", Description: "Pro plan",
-			Metadata: map[string]string{"plan": "pro"}, ReturnURL: returnURL, CommandDigest: "sha256:x",
+			Metadata: map[string]string{"plan": "pro"}, ReturnURL: returnURL, CommandDigest: events.Digest([]byte("x")),
 		}, c)
 	})
 }
@@ -355,7 +358,7 @@ func (p *person) checkout() eventlog.Entry {
 	return p.w.append(events.EntityCheckout, id, p.ref, func(last *events.Event, c events.Cause) (*events.Event, error) {
 		return events.DecideCheckout(last, events.CreateCheckout{
 			ID: id, ProviderID: stripeID, Amount: 4900, Currency: "usd", Description: "Pro plan",
-			SuccessURL: "https://example.com/ok", AttachMethod: true, CommandDigest: "sha256:x",
+			SuccessURL: "https://example.com/ok", AttachMethod: true, CommandDigest: events.Digest([]byte("x")),
 		}, c)
 	})
 }
@@ -365,7 +368,7 @@ func (p *person) setup() eventlog.Entry {
 	id := events.SetupID(fmt.Sprintf("setup %d", p.w.n.Add(1)))
 	return p.w.append(events.EntitySetup, id, p.ref, func(last *events.Event, c events.Cause) (*events.Event, error) {
 		return events.DecideSetup(last, events.CreateSetup{
-			ID: id, ProviderID: stripeID, ReturnURL: "https://example.com/back", CommandDigest: "sha256:x",
+			ID: id, ProviderID: stripeID, ReturnURL: "https://example.com/back", CommandDigest: events.Digest([]byte("x")),
 		}, c)
 	})
 }

@@ -90,7 +90,7 @@ func TestRefundsInFlightTogether(t *testing.T) {
 	ids := map[string]string{}
 	for _, reason := range []string{"duplicate", "fraudulent", "requested_by_customer", ""} {
 		ids[reason] = events.RefundID(c.ID, "key "+reason)
-		p.updateCharge(c.ID, events.RefundCharge{RefundID: ids[reason], Amount: 1225, Reason: reason, CommandDigest: "sha256:x"})
+		p.updateCharge(c.ID, events.RefundCharge{RefundID: ids[reason], Amount: 1225, Reason: reason, CommandDigest: events.Digest([]byte("x"))})
 	}
 	w.start()
 	for reason, id := range ids {
@@ -119,7 +119,7 @@ func TestRefundByTwoWorkersAtOnce(t *testing.T) {
 	stop()
 	id := events.RefundID(c.ID, "one")
 	e := w.append(events.EntityCharge, c.ID, p.ref, func(last *events.Event, cause events.Cause) (*events.Event, error) {
-		return events.DecideCharge(last, events.RefundCharge{RefundID: id, CommandDigest: "sha256:x"}, cause)
+		return events.DecideCharge(last, events.RefundCharge{RefundID: id, CommandDigest: events.Digest([]byte("x"))}, cause)
 	})
 	var g sync.WaitGroup
 	for range 4 {
@@ -206,7 +206,7 @@ func TestRefundOfACurrencyWithoutMinorUnits(t *testing.T) {
 	id := events.ChargeID("yen")
 	w.append(events.EntityCharge, id, p.ref, func(last *events.Event, c events.Cause) (*events.Event, error) {
 		return events.DecideCharge(last, events.CreateCharge{
-			ID: id, ProviderID: stripeID, PaymentMethodID: p.meth, Amount: 4900, Currency: "jpy", Description: "Pro plan", CommandDigest: "sha256:x",
+			ID: id, ProviderID: stripeID, PaymentMethodID: p.meth, Amount: 4900, Currency: "jpy", Description: "Pro plan", CommandDigest: events.Digest([]byte("x")),
 		}, c)
 	})
 	w.untilCharge(id, events.ChargeStatusSucceeded)

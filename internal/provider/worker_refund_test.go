@@ -20,7 +20,7 @@ func (p *person) paid() *events.Charge {
 func (p *person) refund(chargeID string) string {
 	p.w.t.Helper()
 	id := events.RefundID(chargeID, "one")
-	p.updateCharge(chargeID, events.RefundCharge{RefundID: id, Amount: 1000, Reason: "requested_by_customer", CommandDigest: "sha256:x"})
+	p.updateCharge(chargeID, events.RefundCharge{RefundID: id, Amount: 1000, Reason: "requested_by_customer", CommandDigest: events.Digest([]byte("x"))})
 	return id
 }
 

@@ -25,7 +25,7 @@ func (p *person) retryCharge(delays ...time.Duration) eventlog.Entry {
 	return p.w.append(events.EntityCharge, id, p.ref, func(last *events.Event, c events.Cause) (*events.Event, error) {
 		return events.DecideCharge(last, events.CreateCharge{
 			ID: id, ProviderID: stripeID, PaymentMethodID: p.meth, Amount: 4900, Currency: "usd", Description: "Pro plan",
-			CommandDigest: "sha256:x", Retry: &events.RetrySchedule{Name: "test", Delays: delays},
+			CommandDigest: events.Digest([]byte("x")), Retry: &events.RetrySchedule{Name: "test", Delays: delays},
 		}, c)
 	})
 }

@@ -16,7 +16,7 @@ func TestSecondPaymentIsCountedAgain(t *testing.T) {
 	stop := w.start()
 	c := p.paid()
 	stop()
-	p.updateCharge(c.ID, events.RequestReview{Reason: events.ReviewSecondPayment, RelatedChargeID: "chg_0", Proposal: events.ProposalRefund})
+	p.updateCharge(c.ID, events.RequestReview{Reason: events.ReviewSecondPayment, RelatedChargeID: events.ChargeID("paid first"), Proposal: events.ProposalRefund})
 	refund := func(status events.RefundStatus) {
 		p.updateCharge(c.ID, events.RefundObserved{
 			RefundID: events.ReportedRefundID(stripeID, "re_1"),

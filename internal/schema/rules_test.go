@@ -123,8 +123,7 @@ func snapshotRules() map[string]rule {
 
 		"amount": atLeast(0), "amountRefunded": atLeast(0), "providerAmountRefunded": atLeast(1), "checkout.amount": upTo(events.MaxAmount),
 		"currency": pattern("^[a-z]{3}$"), "commandDigest": pattern(digestPattern), "description": text(1, 1000), "referenceId": text(1, 255),
-		"metadata": metadata, "url": address, "successURL": each(address, text(1, 2048)), "cancelURL": each(address, text(1, 2048)),
-		"returnURL": each(address, text(1, 2048)), "profileRevision": atLeast(1), "version": atLeast(1), "number": atLeast(1),
+		"metadata": metadata, "url": address, "successURL": text(1, 2048), "cancelURL": text(1, 2048), "returnURL": text(1, 2048), "profileRevision": atLeast(1), "version": atLeast(1), "number": atLeast(1),
 		"expiryMonth": upTo(12), "expiryYear": upTo(9999), "last4": text(4, 4), "expiringFor": pattern("^[0-9]{4}-[0-9]{2}$"),
 		"charge.refunds":         func(s *jsonschema.Schema) { s.MaxItems = new(uint64(events.MaxKeptRefunds)) },
 		"providerAccount.status": words(events.AccountLinked, events.AccountUnlinked), "refund.reason": filled,
@@ -157,7 +156,6 @@ func bodyRule(name, field string, s *jsonschema.Schema) {
 
 // sendable is where a buyer can be sent. https, or http on a loopback host; the rest is the decoder's.
 func sendable(s *jsonschema.Schema) {
-	address(s)
 	text(1, 2048)(s)
 	s.Pattern = `^([Hh][Tt][Tt][Pp][Ss]://|[Hh][Tt][Tt][Pp]://(127\.|\[|[Ll][Oo][Cc][Aa][Ll][Hh][Oo][Ss][Tt]))[^ \\]+$`
 }

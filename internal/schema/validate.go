@@ -88,6 +88,42 @@ func (s Schema) Check(value any) []Problem {
 	return slices.Compact(found)
 }
 
+// Fault names the field of an object that is not as the schema says: the first in the alphabet, "" for the object itself. ok
+// tells that nothing is wrong.
+func (s Schema) Fault(object map[string]any) (field string, ok bool) {
+	err := s.compiled.Validate(object)
+	if err == nil {
+		return "", true
+	}
+	wrong, is := errors.AsType[*jsonschema.ValidationError](err)
+	if !is {
+		return "", false
+	}
+	var fields []string
+	faults(wrong, &fields)
+	return slices.Min(fields), false
+}
+
+// faults collects the fields of the object itself that faults are in.
+func faults(e *jsonschema.ValidationError, fields *[]string) {
+	switch k := e.ErrorKind.(type) {
+	case *kind.Required:
+		*fields = append(*fields, k.Missing...)
+	case *kind.AdditionalProperties:
+		*fields = append(*fields, k.Properties...)
+	default:
+		switch {
+		case len(e.InstanceLocation) > 0:
+			*fields = append(*fields, e.InstanceLocation[0])
+		case len(e.Causes) == 0:
+			*fields = append(*fields, "")
+		}
+		for _, cause := range e.Causes {
+			faults(cause, fields)
+		}
+	}
+}
+
 // leaves collects the faults that have no further cause: the others only say on which way they were found.
 func leaves(e *jsonschema.ValidationError, p *message.Printer, found *[]Problem) {
 	if len(e.Causes) > 0 {

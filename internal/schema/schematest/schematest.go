@@ -22,14 +22,20 @@ type Checker struct {
 	compiled map[string]*jsonschema.Schema // by id; guarded by mu
 }
 
-// New makes a checker.
+// shared compiles each schema once for all tests of a package.
+var shared = sync.OnceValues(func() (*Checker, error) { //nolint:gochecknoglobals // made once, and only remembers
+	catalog, err := schema.Open()
+	return &Checker{catalog: catalog, compiled: map[string]*jsonschema.Schema{}}, err
+})
+
+// New gives the checker.
 func New(t testing.TB) *Checker {
 	t.Helper()
-	catalog, err := schema.Open()
+	c, err := shared()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Checker{catalog: catalog, compiled: map[string]*jsonschema.Schema{}}
+	return c
 }
 
 // Event answers why an event is not as the schema of its type says; nil if it is.
