@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -263,6 +264,8 @@ func TestTheLoopRunsWithLeastPrivilege(t *testing.T) {
 		return err
 	})
 	erased(t, s.server, customer.ID)
+	seenErased(t, s.server, customer.ID)
+	keptAndRestored(t, s.server)
 	stop()
 	if err := <-ended; err != nil {
 		t.Errorf("subscription: %v", err)
@@ -294,6 +297,59 @@ func erased(t *testing.T, server, customerID string) {
 		}
 		return nil
 	})
+}
+
+// seenErased looks as the operator does, who may read nothing of it, until nothing is left.
+func seenErased(t *testing.T, server, customerID string) {
+	t.Helper()
+	nc, err := as(t, server, "operator").Connect("cli", zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	log, err := eventlog.Open(t.Context(), nc, eventlog.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := log.Deletion(t.Context(), customerID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the operator sees that it is erased", func() error {
+		left, err := d.Left(t.Context())
+		if err == nil && !left.Done() {
+			err = fmt.Errorf("left: %+v", left)
+		}
+		return err
+	})
+	if nc.LastError() != nil {
+		t.Errorf("operator: %v", nc.LastError())
+	}
+}
+
+// keptAndRestored makes a backup as the one who may, and restores it on another server with the same users.
+func keptAndRestored(t *testing.T, server string) {
+	t.Helper()
+	var file bytes.Buffer
+	nc, err := as(t, server, "provision").Connect("provision", zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	if _, _, err := eventlog.Backup(t.Context(), nc, eventlog.Config{}, &file, nil); err != nil {
+		t.Error(err)
+	}
+	other, err := as(t, start(t).ClientURL(), "provision").Connect("provision", zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	_, err = eventlog.Restore(t.Context(), other, eventlog.Config{}, func() (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(file.Bytes())), nil
+	}, nil)
+	if err := errors.Join(err, nc.LastError(), other.LastError()); err != nil {
+		t.Error(err)
+	}
 }
 
 // complete does what the hosted page's form does.
