@@ -16,7 +16,7 @@ import (
 type Erasure struct {
 	Profiles    uint64 // revisions
 	Deliveries  uint64 // that name one of its provider customers
-	DeadLetters uint64 // and decisions about them
+	DeadLetters uint64 // of before the deletion, or with a body, which somebody must decide about
 	Commands    uint64 // at most so many that were queued before the deletion; whose they are is not known
 	Accounts    []ProviderCustomer
 	Confirmed   bool // the worker has acknowledged the deletion, which it does last; deliveries that name nobody are gone too
@@ -114,8 +114,14 @@ func (d *Deletion) left(ctx context.Context) (left Erasure, err error) {
 	if left.Profiles, err = l.count(ctx, streamProfiles, l.subject("profile", d.CustomerID)); err != nil {
 		return left, err
 	}
-	if left.DeadLetters, err = l.count(ctx, streamDead, l.subject("dead", "*", "*", events.Token(d.CustomerID))); err != nil {
+	letters, err := l.DeadLetters(ctx, d.CustomerID)
+	if err != nil {
 		return left, err
+	}
+	for _, letter := range letters {
+		if !letter.At.After(d.At) || len(letter.Body) > 0 {
+			left.DeadLetters++
+		}
 	}
 	for _, id := range d.ids {
 		n, err := l.count(ctx, streamInbox, l.subject("inbox", "*", "*", events.Token(id)))

@@ -75,7 +75,7 @@ type queueOrigin struct {
 // queueOrigins reads the metadata: "last@nanoseconds", oldest first, separated by spaces.
 func queueOrigins(text string) ([]queueOrigin, error) {
 	var list []queueOrigin
-	for _, field := range strings.Fields(text) {
+	for field := range strings.FieldsSeq(text) {
 		last, created, ok := strings.Cut(field, "@")
 		n, err := strconv.ParseUint(last, 10, 64)
 		nanos, errAt := strconv.ParseInt(created, 10, 64)
