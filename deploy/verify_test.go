@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/paykit-go/paykit/internal/events"
 )
 
 // checked runs "paykit verify", with and without the provider, and "paykit reconcile" as the users that docs/operations.md names.
@@ -18,6 +20,9 @@ func checked(t *testing.T, s *system) {
 	for _, command := range []struct{ role, line, says string }{
 		{"operator", "verify", "ok"},
 		{"operator", "verify --provider", "ok"},
+		{"operator", "explain march", "payment_intents.confirm"},
+		{"operator", "explain user_1", "succeeded"},
+		{"operator", "explain " + events.CommandID("charge.create", "march"), "found by a search"},
 		{"operator", "diff --from 0", "created"},
 		{"operator", "replay --to 1", "specversion"},
 		{"operator", "customer list --at 0 -o json", "items"},

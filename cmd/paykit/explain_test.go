@@ -332,7 +332,10 @@ func (w *devWorld) eachDelivery(t *testing.T) {
 	nothing := 0
 	_, err := w.log.FindDeliveries(t.Context(), eventlog.DeliverySearch{ProviderID: "stripe", Anyone: true, Texts: []string{"evt_"}, Most: 100_000},
 		func(d eventlog.StoredDelivery) error {
-			var head struct{ ID, Type string }
+			var head struct {
+				ID   string `json:"id"`
+				Type string `json:"type"`
+			}
 			if err := json.Unmarshal(d.Body, &head); err != nil || asked[head.Type] {
 				return err
 			}

@@ -150,7 +150,7 @@ func StatusOf(e *events.Event) string {
 	case d.Setup != nil:
 		return string(d.Setup.Status)
 	case d.ProviderAccount != nil:
-		return string(d.ProviderAccount.Status)
+		return d.ProviderAccount.Status
 	case d.PaymentMethod != nil && d.PaymentMethod.Live():
 		return "attached"
 	case d.PaymentMethod != nil:

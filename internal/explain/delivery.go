@@ -56,7 +56,8 @@ func idsIn(body []byte) (ours, theirs []string) {
 
 // ownRank puts before the customer what is the customer's.
 func ownRank(id string) int {
-	return slices.Index([]string{"chg", "chk", "set", "cust"}, id[:strings.Index(id, "_")])
+	prefix, _, _ := strings.Cut(id, "_")
+	return slices.Index([]string{"chg", "chk", "set", "cust"}, prefix)
 }
 
 // theirRank puts the payment first, the customer last: the first is whom a delivery is about most likely.

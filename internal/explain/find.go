@@ -51,9 +51,9 @@ func (t *teller) known(ctx context.Context, id string) (start, bool, error) {
 	return start{entity: entity, id: id}, len(list) > 0, nil
 }
 
-// providerID is the form of a provider's ids.
+// providerForm tells whether an id has the form of a provider's ids.
 func providerForm(id string) bool {
-	return regexp.MustCompile(`^[a-z]{2,8}_[A-Za-z0-9_]{4,}$`).MatchString(id)
+	return regexp.MustCompile(`^[a-z]{2,8}_[A-Za-z0-9_]+$`).MatchString(id)
 }
 
 // find says which entity an id is about. It asks first what is cheap, and searches whole streams last.

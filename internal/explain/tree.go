@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/paykit-go/paykit/internal/events/eventlog"
 )
 
 // Width is the most columns of a line of a tree.
@@ -127,10 +129,12 @@ func commonKeys(nodes []Node) string {
 
 // node prints a node and what followed from it. branch is what stands before its own text, stem before what follows.
 func (p *printer) node(n Node, branch, stem string) {
-	lines := p.text(n)
-	if n.Call == nil && len(lines) == 2 { // on one line where it fits
-		if one := lines[0] + "  " + lines[1]; utf8.RuneCountInString(one)+textAt+utf8.RuneCountInString(branch) <= Width {
-			lines = []string{one}
+	first, detail, more := p.text(n)
+	if detail != "" { // on one line where it fits
+		if one := first + "  " + detail; utf8.RuneCountInString(one)+textAt+utf8.RuneCountInString(branch) <= Width {
+			first = one
+		} else {
+			more = append([]string{detail}, more...)
 		}
 	}
 	following := p.children[n.ID]
@@ -143,14 +147,14 @@ func (p *printer) node(n Node, branch, stem string) {
 	if n.Asked {
 		mark = ">"
 	}
-	p.dressed(n.Kind, fmt.Sprintf("%10s %s", at, mark), kind, " "+branch+lines[0])
+	p.dressed(n.Kind, fmt.Sprintf("%10s %s", at, mark), kind, " "+branch+first)
 	rest := stem
 	if len(following) > 0 {
 		rest += "│ "
 	} else {
 		rest += "  "
 	}
-	for _, line := range lines[1:] {
+	for _, line := range more {
 		for _, part := range wrapped(line, Width-textAt-utf8.RuneCountInString(rest)) {
 			p.line(strings.Repeat(" ", textAt) + rest + part)
 		}
@@ -192,18 +196,18 @@ func (p *printer) dressed(k Kind, before, kind, after string) {
 	p.out.WriteString(before + p.style(k, kind) + strings.TrimRight(after, " ") + "\n")
 }
 
-// text is a node in a line, or in several.
-func (p *printer) text(n Node) []string {
+// text is a node in a line, what else matters, and what stands below it.
+func (p *printer) text(n Node) (first, detail string, more []string) {
 	switch n.Kind {
 	case KindCommand:
-		return []string{words(n.Type, n.ID)}
+		return words(n.Type, n.ID), "", nil
 	case KindEvent:
 		if n.EntityID != "" {
-			return []string{words(n.Type, n.EntityID, "#"+number(n.Sequence))}
+			return words(n.Type, n.EntityID, "#"+number(n.Sequence)), "", nil
 		}
-		return withDetail(words(n.Type, "v"+strconv.Itoa(n.Version), "#"+number(n.Sequence), n.ID), n.Detail)
+		return words(n.Type, "v"+strconv.Itoa(n.Version), "#"+number(n.Sequence), n.ID), n.Detail, nil
 	case KindCall:
-		return p.callText(n)
+		return callText(n.Call, p.keys)
 	case KindDelivery:
 		result := n.Result
 		if len(n.LedTo) > 0 {
@@ -211,41 +215,41 @@ func (p *printer) text(n Node) []string {
 		} else if result == "changed" {
 			result = ""
 		}
-		return withDetail(words(n.Type, n.ID), result)
+		return words(n.Type, n.ID), result, nil
 	case KindDead:
-		return withDetail(words(n.ID, "set aside by", n.Stage+":", n.Letter), n.Reason)
+		return words(n.ID, "set aside by", n.Stage+":", n.Letter), n.Reason, nil
 	case KindView:
-		return []string{words(strings.TrimPrefix(n.ID, "view "), "as of", "#"+number(n.Sequence), n.Status)}
+		return words(strings.TrimPrefix(n.ID, "view "), "as of", "#"+number(n.Sequence), n.Status), "", nil
 	}
-	return []string{n.ID}
+	return n.ID, "", nil
 }
 
+// longID is how long an id of the provider's may be to share a line.
 const longID = 40
 
-func (p *printer) callText(n Node) []string {
-	c := n.Call
+func callText(c *eventlog.Call, keys string) (first, detail string, more []string) {
 	outcome := c.Outcome
 	if c.Status != 0 {
 		outcome = words(strconv.Itoa(c.Status), outcome)
 	}
-	first := words(c.Operation, "attempt", strconv.Itoa(c.Attempt), " "+outcome, c.Code, c.DeclineCode, " "+took(c.DurationMs))
+	first = words(c.Operation, "attempt", strconv.Itoa(c.Attempt), " "+outcome, " "+took(c.DurationMs))
+	detail = words(c.Code, c.DeclineCode)
 	if c.Replayed {
-		first += "  replayed"
+		detail = words(detail, "replayed")
 	}
-	lines := []string{first}
 	switch asked := words(c.RequestID, "→", c.ObjectID); {
 	case c.ObjectID == "" && c.RequestID == "":
 	case c.ObjectID == "":
-		lines = append(lines, c.RequestID)
+		more = append(more, c.RequestID)
 	case len(c.ObjectID) <= longID:
-		lines = append(lines, asked)
+		more = append(more, asked)
 	default: // a session's id takes a line
-		lines = append(lines, c.RequestID, "→ "+c.ObjectID)
+		more = append(more, c.RequestID, "→ "+c.ObjectID)
 	}
 	if c.IdempotencyKey != "" {
-		lines = append(lines, "key …"+strings.TrimPrefix(c.IdempotencyKey, p.keys))
+		more = append(more, "key …"+strings.TrimPrefix(c.IdempotencyKey, keys))
 	}
-	return lines
+	return first, detail, more
 }
 
 func number(n uint64) string { return strconv.FormatUint(n, 10) }
@@ -253,13 +257,6 @@ func number(n uint64) string { return strconv.FormatUint(n, 10) }
 // words joins what is not empty.
 func words(list ...string) string {
 	return strings.Join(slices.DeleteFunc(list, func(w string) bool { return w == "" }), " ")
-}
-
-func withDetail(line, detail string) []string {
-	if detail == "" {
-		return []string{line}
-	}
-	return []string{line, detail}
 }
 
 // offset is a time since the beginning, the coarser the longer it is.

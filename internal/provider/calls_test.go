@@ -179,7 +179,7 @@ func (w *world) noPersonalBytes(records []eventlog.StoredCall) {
 func TestEachPageIsRecorded(t *testing.T) {
 	t.Parallel()
 	var n int
-	srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+	srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
 		n++
 		rw.Header().Set("Request-Id", fmt.Sprintf("req_%d", n))
 		if n == 3 { // the third page fails, and what it says is nobody's business

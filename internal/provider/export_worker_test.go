@@ -91,7 +91,7 @@ func Guard(id string, api API, perSecond float64, now func() time.Time) interfac
 
 // GuardRecorded is Guard whose calls are recorded until stop, as a worker's are for an event.
 func GuardRecorded(id string, api API, store CallStore, r prometheus.Registerer) (guarded API, stop func()) {
-	g := newGuardedAPI(id, api, 100_000, 0, newWorkerMetrics(nil), time.Now)
+	g := newGuardedAPI(id, api, 100_000_000, 0, newWorkerMetrics(nil), time.Now)
 	g.calls = newCallRecorder(store, zerolog.Nop(), r)
 	return g, g.calls.start(context.Background())
 }

@@ -38,7 +38,7 @@ type Call struct {
 // StoredCall is a call where it stands in CALLS.
 type StoredCall struct {
 	Call
-	Sequence uint64
+	Sequence uint64 `json:"sequence"`
 }
 
 func (l *Log) callSubject(c Call) string {
@@ -136,8 +136,8 @@ func (l *Log) findBack(ctx context.Context, stream, text string, progress func(F
 		if err != nil {
 			return fmt.Errorf("search %s: %w", l.stream(stream), err)
 		}
-		for i := len(hits) - 1; i >= 0; i-- {
-			if more, err := yield(hits[i]); err != nil || !more {
+		for _, hit := range slices.Backward(hits) {
+			if more, err := yield(hit); err != nil || !more {
 				return err
 			}
 		}

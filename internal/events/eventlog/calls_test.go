@@ -206,3 +206,44 @@ func idTime(t *testing.T, id string) time.Time {
 	}
 	return ulid.Time(u.Time())
 }
+
+func TestFindDeliveries(t *testing.T) {
+	t.Parallel()
+	l := eventlogtest.Provisioned(t)
+	for i := range 600 { // more than two batches
+		customer := []string{"cus_1", "", "cus_2"}[i%3]
+		_, err := l.StoreDelivery(t.Context(), eventlog.Delivery{
+			ProviderID: "stripe", EventID: fmt.Sprint("evt_", i), ProviderCustomerID: customer, Body: fmt.Appendf(nil, `{"id":"pi_%d"}`, i%60),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		name     string
+		search   eventlog.DeliverySearch
+		n        int
+		complete bool
+	}{
+		{"of a customer", eventlog.DeliverySearch{ProviderCustomerID: "cus_1", Texts: []string{`"pi_3"`, `"pi_33"`}, Most: 1000}, 20, true},
+		{"of another", eventlog.DeliverySearch{ProviderCustomerID: "cus_2", Texts: []string{`"pi_3"`}, Most: 1000}, 0, true},
+		{"of nobody", eventlog.DeliverySearch{Texts: []string{`"pi_1"`}, Most: 1000}, 10, true},
+		{"of anyone", eventlog.DeliverySearch{Anyone: true, Texts: []string{`"pi_1"`, `"pi_2"`, `"pi_3"`}, Most: 1000}, 30, true},
+		{"no more than", eventlog.DeliverySearch{Anyone: true, Texts: []string{`"pi_1"`}, Most: 599}, 10, false},
+		{"no more than a few", eventlog.DeliverySearch{Anyone: true, Texts: []string{`"pi_1"`}, Most: 61}, 1, false},
+		{"all of them", eventlog.DeliverySearch{Anyone: true, Texts: []string{`"pi_1"`}, Most: 600}, 10, true},
+		{"since tomorrow", eventlog.DeliverySearch{Anyone: true, Since: time.Now().Add(time.Hour), Texts: []string{"pi"}, Most: 600}, 0, true},
+	} {
+		tt.search.ProviderID = "stripe"
+		n := 0
+		complete, err := l.FindDeliveries(t.Context(), tt.search, func(eventlog.StoredDelivery) error { n++; return nil })
+		if err != nil || n != tt.n || complete != tt.complete {
+			t.Errorf("%s: %d found, complete %v, %v; want %d, %v", tt.name, n, complete, err, tt.n, tt.complete)
+		}
+	}
+	failed := errors.New("failed")
+	if _, err := l.FindDeliveries(t.Context(), eventlog.DeliverySearch{ProviderID: "stripe", Anyone: true, Texts: []string{"pi"}, Most: 10},
+		func(eventlog.StoredDelivery) error { return failed }); !errors.Is(err, failed) {
+		t.Errorf("a reader's error: %v", err)
+	}
+}
