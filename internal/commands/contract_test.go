@@ -42,9 +42,20 @@ func edges() []any {
 		number("49.0"), number("49e2"), number("4900.5"), number("1e999"), number("18446744073709551716"),
 		x("ü", 40), x("ü", 41), x("x", 100), x("x", 101), x("ü", 127), x("ü", 128), x("x", 255), x("x", 256), x("x", 257), x("x", 500), x("x", 501), x("x", 512), x("x", 1000),
 		x("ü", 1000), x("x", 1001), "https://x.example/" + x("x", 2030), "https://x.example/" + x("x", 2031), "https://x.example/" + x("ü", 1020),
-		[]any{}, []any{"x"}, map[string]any{}, map[string]any{"k": "v"}, map[string]any{"k": nil}, map[string]any{"k": number("1")}, map[string]any{"": "v"},
-		map[string]any{"a[b]": "v"}, map[string]any{"paykit_env": "v"}, map[string]any{"paykit": "v"}, map[string]any{x("ü", 40): x("ü", 500)},
-		map[string]any{x("k", 41): "v"}, map[string]any{"k": x("v", 501)}, entries(50), entries(51),
+		[]any{},
+		[]any{"x"},
+		map[string]any{},
+		map[string]any{"k": "v"},
+		map[string]any{"k": nil},
+		map[string]any{"k": number("1")},
+		map[string]any{"": "v"},
+		map[string]any{"a[b]": "v"},
+		map[string]any{"paykit_env": "v"},
+		map[string]any{"paykit": "v"},
+		map[string]any{x("ü", 40): x("ü", 500)},
+		map[string]any{x("k", 41): "v"},
+		map[string]any{"k": x("v", 501)},
+		entries(50), entries(51),
 	}
 	for _, c := range events.Currencies() {
 		list = append(list, c)

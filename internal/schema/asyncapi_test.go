@@ -74,7 +74,9 @@ func word(v any) string {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	_ = e.Encode(v) // of text, numbers and nil
+	if err := e.Encode(v); err != nil {
+		panic(err) // text, numbers and nil always encode
+	}
 	return strings.TrimSpace(b.String())
 }
 
@@ -108,19 +110,25 @@ func document(t testing.TB) tree {
 	return tree{
 		"asyncapi", "3.0.0",
 		"id", "urn:paykit",
-		"info", tree{
-			"title", "PayKit", "version", "1.0.0", "license", tree{"name", "Apache-2.0"},
+		"info",
+		tree{
+			"title", "PayKit", "version", "1.0.0", "license",
+			tree{"name", "Apache-2.0"},
 			"description", "An event-sourced billing engine on NATS JetStream. docs/reference.md says the same in words, with examples. " +
 				"Operations are PayKit's own: what it receives and what it sends.",
 		},
 		"defaultContentType", "application/json",
-		"servers", tree{
-			"nats", tree{"host", "127.0.0.1:4222", "protocol", "nats", "description", "Where NATS_URL points to."},
-			"http", tree{"host", "127.0.0.1:8420", "protocol", "http", "description", "The webhook door of ingest, PAYKIT_HTTP_ADDR."},
+		"servers",
+		tree{
+			"nats",
+			tree{"host", "127.0.0.1:4222", "protocol", "nats", "description", "Where NATS_URL points to."},
+			"http",
+			tree{"host", "127.0.0.1:8420", "protocol", "http", "description", "The webhook door of ingest, PAYKIT_HTTP_ADDR."},
 		},
 		"channels", d.channels,
 		"operations", d.operations,
-		"components", tree{"messages", d.messages, "schemas", headers(), "parameters", parameters()},
+		"components",
+		tree{"messages", d.messages, "schemas", headers(), "parameters", parameters()},
 	}
 }
 
@@ -153,29 +161,36 @@ func (d *parts) request(r request) {
 	channel := subject + "." + r.verb
 	d.channels = append(d.channels,
 		channel, tree{
-			"address", "{prefix}." + channel, "description", says, "servers", onNATS(), "parameters", tree{"prefix", to("components", "parameters", "prefix")},
-			"messages", tree{"request", to("components", "messages", name)},
+			"address", "{prefix}." + channel, "description", says, "servers", onNATS(), "parameters",
+			tree{"prefix", to("components", "parameters", "prefix")},
+			"messages",
+			tree{"request", to("components", "messages", name)},
 		},
 		channel+".answer", tree{
 			"address", nil, "servers", onNATS(),
 			"description", "The reply subject that the NATS request names: the subject is what ties an answer to its request.",
-			"messages", tree{"answer", to("components", "messages", "answer."+r.verb), "refusal", to("components", "messages", "refusal")},
+			"messages",
+			tree{"answer", to("components", "messages", "answer."+r.verb), "refusal", to("components", "messages", "refusal")},
 		})
 	d.operations = append(d.operations, channel, tree{
 		"action", "receive", "channel", to("channels", channel), "messages", list(to("channels", channel, "messages", "request")),
-		"reply", tree{"channel", to("channels", channel+".answer"), "messages", list(
+		"reply",
+		tree{"channel", to("channels", channel+".answer"), "messages", list(
 			to("channels", channel+".answer", "messages", "answer"), to("channels", channel+".answer", "messages", "refusal"),
 		)},
-		"bindings", tree{"nats", tree{"queue", queue, "bindingVersion", "0.1.0"}},
+		"bindings",
+		tree{"nats", tree{"queue", queue, "bindingVersion", "0.1.0"}},
 	})
 	if r.kind == "query" || r.verb == "charge.resolve" { // for operators, who wait
 		return
 	}
 	channel = "cmd." + r.verb
 	d.channels = append(d.channels, channel, tree{
-		"address", "{prefix}." + channel, "servers", onNATS(), "parameters", tree{"prefix", to("components", "parameters", "prefix")},
+		"address", "{prefix}." + channel, "servers", onNATS(), "parameters",
+		tree{"prefix", to("components", "parameters", "prefix")},
 		"description", "The same, left in the JetStream work queue PAYKIT_COMMANDS without waiting: the publish acknowledgement means accepted, a refusal becomes the event command.rejected.",
-		"messages", tree{"request", to("components", "messages", name)},
+		"messages",
+		tree{"request", to("components", "messages", name)},
 	})
 	d.operations = append(d.operations, channel, tree{
 		"action", "receive", "channel", to("channels", channel), "messages", list(to("channels", channel, "messages", "request")),
@@ -235,8 +250,10 @@ func (d *parts) webhooks() {
 	d.channels = append(d.channels, "webhooks", tree{
 		"address", "/webhooks/{providerId}", "servers", list(to("servers", "http")),
 		"description", "Answered 200 only after the delivery is stored; 400 for a bad signature, 503 where it could not be stored, and the provider sends it again.",
-		"parameters", tree{"providerId", tree{"description", "The provider.", "enum", list("stripe"), "default", "stripe"}},
-		"messages", tree{"delivery", to("components", "messages", "delivery")},
+		"parameters",
+		tree{"providerId", tree{"description", "The provider.", "enum", list("stripe"), "default", "stripe"}},
+		"messages",
+		tree{"delivery", to("components", "messages", "delivery")},
 	})
 	d.operations = append(d.operations, "webhooks", tree{
 		"action", "receive", "channel", to("channels", "webhooks"), "bindings", tree{"http", tree{"method", "POST", "bindingVersion", "0.3.0"}},
@@ -245,9 +262,12 @@ func (d *parts) webhooks() {
 
 func parameters() tree {
 	return tree{
-		"prefix", tree{"description", "The installation's prefix, PAYKIT_PREFIX.", "default", "paykit"},
-		"customerId", tree{"description", "The customer's id, or none."},
-		"entityId", tree{"description", "The entity's id."},
+		"prefix",
+		tree{"description", "The installation's prefix, PAYKIT_PREFIX.", "default", "paykit"},
+		"customerId",
+		tree{"description", "The customer's id, or none."},
+		"entityId",
+		tree{"description", "The entity's id."},
 	}
 }
 

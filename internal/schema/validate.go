@@ -64,8 +64,9 @@ func (v *Validator) Validate(n Name, document []byte) ([]Problem, error) {
 		return nil, err
 	}
 	var value any
-	if wrong := decode(document, &value); wrong != nil {
-		return []Problem{{Message: "is not one JSON value: " + wrong.Error()}}, nil
+	wrong := decode(document, &value)
+	if wrong != nil {
+		return []Problem{{Message: "is not one JSON value: " + wrong.Error()}}, nil //nolint:nilerr // it is what was found
 	}
 	return s.Check(value), nil
 }

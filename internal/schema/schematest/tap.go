@@ -81,6 +81,7 @@ type inboxes struct {
 }
 
 func (b inboxes) asked(t testing.TB, reply, verb string) {
+	t.Helper()
 	b.verbs[reply] = verb
 	end := strings.LastIndexByte(reply, '.')
 	if !strings.HasPrefix(reply, "_INBOX.") || end < len("_INBOX.") || b.known[reply[:end]] {
@@ -93,6 +94,7 @@ func (b inboxes) asked(t testing.TB, reply, verb string) {
 }
 
 func (s *Seen) hold(t testing.TB, c *Checker, b inboxes, m *nats.Msg) {
+	t.Helper()
 	entity, rest, _ := strings.Cut(strings.TrimPrefix(m.Subject, "paykit."), ".")
 	switch {
 	case strings.HasPrefix(m.Subject, "_INBOX"):
