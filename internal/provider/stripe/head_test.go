@@ -40,6 +40,7 @@ func oddBodies() []string {
 		`{"id":"evt_1","type":"t","data":{"object":{"id":1,"customer":"cus_1"}}}`, `{"id":"evt_1","type":"t","data":{"object":{"customer":"cus_1"}}}`,
 		`{"id":"evt_1","type":"t","data":{"object":{"customer":"cus_1"}},"data":{"object":{"customer":"cus_2"}}}`,
 		`{"id":"evt_1","type":"t","data":{"object":{"customer":"cus_1","customer":"cus_2"}}}`,
+		`{"id":"evt_1","type":"t","data":{"object":{"customer":"cus_1"}},"data":{}}`,
 		`{"id":"evt_1","type":"t","data":{"object":{"customer":{"id":"cus_1","object":"customer"}}}}`,
 		`{"id":"evt_1","type":"t","data":{"object":{"customer":{"id":7}}}}`, `{"id":"evt_1","type":"t","data":{"object":{"customer":7}}}`,
 		`{"id":"evt_1","type":"t","data":{"object":{"customer":""},"previous_attributes":{"customer":"cus_2"}}}`,
