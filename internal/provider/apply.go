@@ -138,16 +138,12 @@ func (a *Applier) ours(o events.Owner) bool { return o.Env != "" && o.Env == a.c
 // foreign tells whether an object is marked as made by another environment.
 func (a *Applier) foreign(o events.Owner) bool { return o.Env != "" && o.Env != a.cfg.Env }
 
-// load gives an entity's last event, or a zero Entry if it has none. That there is none is believed only of the
-// stream's leader, because a replica may not have the event yet. An id that can't be ours finds nothing.
+// load gives an entity's last event, or a zero Entry if it has none. An id that can't be ours finds nothing.
 func (a *Applier) load(ctx context.Context, entity events.Entity, id string) (eventlog.Entry, error) {
 	if !events.ValidID(entity, id) {
 		return eventlog.Entry{}, nil
 	}
 	e, err := a.log.Load(ctx, entity, id)
-	if errors.Is(err, eventlog.ErrNotFound) {
-		e, err = a.log.LoadFromLeader(ctx, entity, id)
-	}
 	switch {
 	case errors.Is(err, eventlog.ErrNotFound):
 		return eventlog.Entry{}, nil
@@ -201,6 +197,16 @@ type decision func(last *events.Event) (*events.Event, error)
 // unacknowledged: whoever brings the observation again finds nothing to do.
 func (a *Applier) update(ctx context.Context, entity events.Entity, id string, decide decision) (Applied, error) {
 	e, appended, err := a.log.Update(ctx, entity, id, decide)
+	return applied(e, appended, err, entity, id)
+}
+
+// updateFrom is update for an entity that was just loaded.
+func (a *Applier) updateFrom(ctx context.Context, known eventlog.Entry, entity events.Entity, id string, decide decision) (Applied, error) {
+	e, appended, err := a.log.UpdateFrom(ctx, entity, id, known, decide)
+	return applied(e, appended, err, entity, id)
+}
+
+func applied(e eventlog.Entry, appended bool, err error, entity events.Entity, id string) (Applied, error) {
 	if err != nil {
 		return Applied{}, fmt.Errorf("update %s %s: %w", entity, id, err)
 	}

@@ -80,7 +80,7 @@ func (a *Applier) observePayment(ctx context.Context, at sighting, t target, p e
 			return Applied{}, err
 		}
 	}
-	return a.update(ctx, events.EntityCharge, t.id, decide)
+	return a.updateFrom(ctx, t.entry, events.EntityCharge, t.id, decide)
 }
 
 // errLinkedMeanwhile says that a payment of which nothing was known has become another charge's.
@@ -229,7 +229,7 @@ func (a *Applier) knownCharge(ctx context.Context, at sighting, o events.Owner, 
 
 // hang applies what hangs on a charge. A charge that is not known, or has not succeeded yet, may be soon.
 func (a *Applier) hang(ctx context.Context, at sighting, charge eventlog.Entry, in events.ChargeInput) (Applied, error) {
-	got, err := a.update(ctx, events.EntityCharge, charge.Event.Subject, func(last *events.Event) (*events.Event, error) {
+	got, err := a.updateFrom(ctx, charge, events.EntityCharge, charge.Event.Subject, func(last *events.Event) (*events.Event, error) {
 		return events.DecideCharge(last, in, a.cause(at, refOf(charge.Event)))
 	})
 	if errors.Is(err, events.ErrNoCharge) {

@@ -28,6 +28,8 @@ type NormalizerConfig struct {
 	// connected account, are not ours. They stay stored, are counted, and lead to nothing.
 	ExpectLivemode *bool
 	Registerer     prometheus.Registerer // nil = no metrics
+	// AtOnce runs what does not depend on each other, all of it; nil = [eventlog.AtOnce].
+	AtOnce func(...func())
 	// Random spreads retries: a number from 0 to below n; nil = at random.
 	Random func(n int64) int64
 }
@@ -52,6 +54,7 @@ type Normalizer struct {
 
 	failures eventlog.Failures // by sequence in INBOX; those that are not the storage's count
 	looks    looks             // at reports that wait for their owner
+	links    customerLinks
 }
 
 const (
@@ -65,6 +68,9 @@ const (
 func NewNormalizer(log NormalizerLog, webhooks map[string]Webhooks, cfg NormalizerConfig) *Normalizer {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.AtOnce == nil {
+		cfg.AtOnce = eventlog.AtOnce
 	}
 	if cfg.Lanes == 0 {
 		cfg.Lanes = 32
@@ -127,7 +133,8 @@ func inboxTokens(subject string) (provider, event, customer string) {
 // work is one delivery in hand.
 type work struct {
 	eventlog.Message
-	token      string // of the provider, in the subject
+	applier    *Applier // reads customers and accounts once
+	token      string   // of the provider, in the subject
 	providerID string
 	delivery   Delivery
 	outcome    Outcome   // the most that an observation led to
@@ -146,7 +153,7 @@ func (n *Normalizer) work(ctx context.Context, w *work) eventlog.Result {
 	ctx, cancel := context.WithTimeout(ctx, deliveryTimeout)
 	defer cancel()
 	token, event, _ := inboxTokens(w.Subject)
-	w.token, w.providerID, w.outcome = token, n.ids[token], OutcomeUnchanged
+	w.token, w.providerID, w.outcome, w.applier = token, n.ids[token], OutcomeUnchanged, n.applier
 	w.log = n.cfg.Logger.With().Str("provider", token).Str("event_id", event).Uint64("stream_seq", w.Sequence).
 		Int("attempt", w.Attempt).Logger()
 	err := n.normalize(ctx, w)
@@ -204,11 +211,12 @@ func (n *Normalizer) normalize(ctx context.Context, w *work) (err error) {
 		w.outcome = outcomeOtherMode
 		return nil
 	}
+	w.applier = n.applier.reading(ctx, &n.links, n.cfg.AtOnce, w.providerID, w.delivery)
 	var parked error
 	for i, o := range w.delivery.Observations {
 		// A crash between two observations leaves the first one's event and the delivery unacknowledged: delivered
 		// again, the first finds nothing to do.
-		got, err := n.applier.Observe(ctx, w.providerID, o, w.delivery.ID)
+		got, err := w.applier.Observe(ctx, w.providerID, o, w.delivery.ID)
 		if errors.Is(err, ErrOwnerUnknown) {
 			parked = err
 			continue
@@ -282,7 +290,7 @@ func (n *Normalizer) erasable(ctx context.Context, w *work) (bool, error) {
 	if w.providerID == "" || w.outcome == outcomeOtherMode {
 		return false, nil
 	}
-	id, err := n.applier.OwnerOf(ctx, w.providerID, w.delivery)
+	id, err := w.applier.OwnerOf(ctx, w.providerID, w.delivery)
 	if err != nil {
 		return false, err
 	}
@@ -290,7 +298,7 @@ func (n *Normalizer) erasable(ctx context.Context, w *work) (bool, error) {
 		id = w.customerID
 	}
 	w.customerID = id
-	return n.applier.Erasable(ctx, w.providerID, id, w.delivery.CustomerID)
+	return w.applier.Erasable(ctx, w.providerID, id, w.delivery.CustomerID)
 }
 
 // bury sets a delivery aside with the reason. A crash between the dead letter and the acknowledgement leaves both: the
@@ -303,7 +311,7 @@ func (n *Normalizer) bury(ctx context.Context, w *work, cause error) eventlog.Re
 	owner := ""
 	if w.providerID != "" {
 		// Found where it can be, so that erasing the customer finds the dead letter; it holds no body either way.
-		owner, _ = n.applier.OwnerOf(ctx, w.providerID, w.delivery)
+		owner, _ = w.applier.OwnerOf(ctx, w.providerID, w.delivery)
 	}
 	err := n.log.Bury(ctx, eventlog.DeadLetter{
 		Stage: "normalizer", ID: id, CustomerID: owner, Stream: w.Stream, Sequence: w.Sequence, Subject: w.Subject,

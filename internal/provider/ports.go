@@ -16,7 +16,8 @@ import (
 type Entities interface {
 	// Env is the environment's name: provider objects of another one are not ours.
 	Env() string
-	// Load reads an entity's last event; a replica may lag behind by a moment. It returns [eventlog.ErrNotFound].
+	// Load reads an entity's last event; a replica may lag behind by a moment. It returns [eventlog.ErrNotFound], which is
+	// the leader's word.
 	Load(ctx context.Context, entity events.Entity, id string) (eventlog.Entry, error)
 	// LoadFromLeader is Load that sees every acknowledged event.
 	LoadFromLeader(ctx context.Context, entity events.Entity, id string) (eventlog.Entry, error)

@@ -73,7 +73,7 @@ func (p *process) start() {
 		})
 		p.handle[eventlog.ConsumerCommands] = commands.QueueHandler(p.command)
 		p.handle[eventlog.ConsumerNormalizer] = provider.NewNormalizer(log, hooks, provider.NormalizerConfig{
-			Now: p.now, Random: random, Logger: zerolog.Nop(),
+			Now: p.now, Random: random, Logger: zerolog.Nop(), AtOnce: p.inSomeOrder,
 		}).Handle
 		p.door = provider.NewDoor(log, hooks, provider.DoorConfig{Now: p.now, Logger: zerolog.Nop()})
 	case worker:

@@ -211,14 +211,14 @@ func (l *Log) tail(ctx context.Context, stream, filter string, from uint64, yiel
 	return nil
 }
 
-// Load reads an entity's last event: its state. It returns [ErrNotFound] for an entity that does not exist. On a
-// replicated stream it may lag behind by a moment; [Log.LoadFromLeader] never does.
+// Load reads an entity's last event: its state. It returns [ErrNotFound] for an entity that does not exist, on the leader's
+// word. On a replicated stream what it reads may lag behind by a moment; [Log.LoadFromLeader] never does.
 func (l *Log) Load(ctx context.Context, entity events.Entity, id string) (Entry, error) {
 	filter, err := l.entityFilter(entity, id)
 	if err != nil {
 		return Entry{}, err
 	}
-	m, err := l.direct(ctx, l.stream(streamLog), getRequest{Last: filter})
+	m, err := l.unchanging(ctx, l.stream(streamLog), getRequest{Last: filter})
 	if err != nil {
 		return Entry{}, fmt.Errorf("load %s %s: %w", entity, id, err)
 	}
