@@ -61,12 +61,13 @@ func (s *scene) charge(id, command, cause string, in events.ChargeInput) eventlo
 	})
 }
 
-// charged makes a charge that a delivery says has succeeded.
-func (s *scene) charged(key, delivery string) (id string, requested eventlog.Entry) {
+// charged makes a charge, under the key "a", that the delivery evt_paid says has succeeded.
+func (s *scene) charged() (id string, requested eventlog.Entry) {
 	s.Helper()
+	const key = "a"
 	id = events.ChargeID(key)
 	requested = s.charge(id, events.CommandID("charge.create", key), "", events.CreateCharge{ID: id, ProviderID: "stripe", Amount: 1900, Currency: "usd"})
-	s.charge(id, "", delivery, events.PaymentObserved{ID: id, ProviderID: "stripe", Payment: events.Payment{
+	s.charge(id, "", "evt_paid", events.PaymentObserved{ID: id, ProviderID: "stripe", Payment: events.Payment{
 		ID: "pi_" + key, ChargeID: "ch_" + key, Status: events.PaymentSucceeded, Amount: 1900, Currency: "usd",
 		Owner: events.Owner{Env: s.log.Env(), Charge: id, Customer: s.ref.ID},
 	}})
@@ -132,7 +133,9 @@ func (s *scene) normalized() {
 		}
 	}
 	cancel()
-	<-done
+	if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+		s.Fatal(err)
+	}
 }
 
 func TestStoryOfACharge(t *testing.T) {
@@ -143,7 +146,7 @@ func TestStoryOfACharge(t *testing.T) {
 	s.delivered("evt_paid", "payment_intent.succeeded", "pi_a", "ch_a")
 	s.delivered("evt_more", "charge.updated", "ch_a")
 	s.normalized()
-	id, requested := s.charged("a", "evt_paid")
+	id, requested := s.charged()
 	call := eventlog.Call{
 		Time: time.Now(), Operation: "payment_intents.create", Attempt: 1, Outcome: "ok", Entity: "charge", EntityID: id, CustomerID: s.ref.ID, ProviderID: "stripe",
 		EventID: requested.Event.ID, RequestID: "req_1", IdempotencyKey: "paykit:env:" + id + ":create",
@@ -186,7 +189,7 @@ func TestStoryOfACharge(t *testing.T) {
 func TestStoryOfARefund(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
-	id, _ := s.charged("a", "evt_paid")
+	id, _ := s.charged()
 	first, second := events.RefundID(id, "1"), events.RefundID(id, "2")
 	for _, refund := range []string{first, second} {
 		s.charge(id, "cmd_"+refund, "", events.RefundCharge{RefundID: refund, Amount: 100})
@@ -212,7 +215,7 @@ func TestStoryOfARefund(t *testing.T) {
 func TestOrderWithinAMillisecond(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
-	id, _ := s.charged("a", "evt_paid")
+	id, _ := s.charged()
 	e, err := s.log.Load(t.Context(), events.EntityCharge, id)
 	if err != nil {
 		t.Fatal(err)
@@ -263,7 +266,7 @@ func TestDeadLettersAreTold(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	s.delivered("evt_bad", "charge.updated", "pi_a")
-	id, requested := s.charged("a", "evt_paid")
+	id, requested := s.charged()
 	for _, d := range []eventlog.DeadLetter{
 		{Stage: eventlog.StageWorker, ID: requested.Event.ID, Reason: "why", Attempts: 3},
 		{Stage: eventlog.StageNormalizer, ID: "evt_bad", Reason: "unreadable"},
