@@ -17,6 +17,7 @@ import (
 
 	"github.com/paykit-go/paykit/internal/commands"
 	"github.com/paykit-go/paykit/internal/events"
+	"github.com/paykit-go/paykit/internal/schema/schematest"
 )
 
 func readDoc(t *testing.T, name string) string {
@@ -153,6 +154,9 @@ func TestReferenceExamples(t *testing.T) {
 		}
 		kind, into := kindOf(t, object)
 		kinds[kind]++
+		if err := holdExample(t, kind, text); err != nil {
+			t.Errorf("the example of a %s: %v", kind, err)
+		}
 		if into == nil {
 			continue
 		}
@@ -172,6 +176,23 @@ func TestReferenceExamples(t *testing.T) {
 			t.Errorf("there is no example of a %s", kind)
 		}
 	}
+}
+
+// holdExample holds an example against its schema.
+func holdExample(t *testing.T, kind, text string) error {
+	t.Helper()
+	c := schematest.New(t)
+	if kind == "event" {
+		return c.Event([]byte(text))
+	}
+	verb, whole := map[string]string{
+		"customer": "customer.sync", "checkout": "checkout.create", "setup": "payment_method.attach", "method": "payment_method.detach",
+		"charge": "charge.create", "list": "charge.list", "error": "error",
+	}[kind]
+	if !whole {
+		return nil
+	}
+	return c.Answer(verb, []byte(text))
 }
 
 // kindOf tells by an example's fields what it is.

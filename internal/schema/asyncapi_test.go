@@ -220,23 +220,28 @@ func (d *parts) entity(entity events.Entity, says map[events.Type]string) {
 	event := tree{"enum", list(types...), "description", "What happened."}
 	prefix, customer := to("components", "parameters", "prefix"), to("components", "parameters", "customerId")
 	for _, c := range []struct {
-		kind, tokens, says string
-		parameters         tree
+		kind, address, says string
+		parameters          tree
 	}{
 		{
-			"log", "{event}.{entityId}.{customerId}",
+			"log", "{prefix}.log." + string(entity) + ".{event}.{entityId}.{customerId}",
 			"Every event, for ever: the JetStream stream PAYKIT_LOG. Read it with a consumer, from the first event or from any sequence, which also catches up with what was missed; without JetStream the subject also shows writes that are refused a moment later.",
 			tree{"prefix", prefix, "event", event, "entityId", to("components", "parameters", "entityId"), "customerId", customer},
 		},
 		{
-			"events", "{event}.{customerId}",
+			"events", "{prefix}.events." + string(entity) + ".{event}.{customerId}",
 			"The live feed: the server republishes each event once it is stored, with the headers Nats-Sequence, Nats-Subject and Nats-Stream. What is sent while nobody listens is not sent again.",
 			tree{"prefix", prefix, "event", event, "customerId", customer},
+		},
+		{
+			"replay", "{to}." + string(entity) + ".{event}.{customerId}",
+			"Stored events given out again by \"paykit replay --subject\", the stored bytes with the headers Paykit-Sequence and Paykit-Time, on subjects that no live subscriber listens to.",
+			tree{"to", to("components", "parameters", "to"), "event", event, "customerId", customer},
 		},
 	} {
 		channel := c.kind + "." + string(entity)
 		d.channels = append(d.channels, channel, tree{
-			"address", "{prefix}." + channel + "." + c.tokens, "description", c.says, "servers", onNATS(), "parameters", c.parameters, "messages", messages,
+			"address", c.address, "description", c.says, "servers", onNATS(), "parameters", c.parameters, "messages", messages,
 		})
 		d.operations = append(d.operations, channel, tree{"action", "send", "channel", to("channels", channel)})
 	}
@@ -264,6 +269,8 @@ func parameters() tree {
 	return tree{
 		"prefix",
 		tree{"description", "The installation's prefix, PAYKIT_PREFIX.", "default", "paykit"},
+		"to",
+		tree{"description", "What was given as --subject.", "default", "copy"},
 		"customerId",
 		tree{"description", "The customer's id, or none."},
 		"entityId",
@@ -375,7 +382,7 @@ func TestAsyncAPINamesEverything(t *testing.T) {
 		if d.Components.Messages["event."+string(typ)] == nil {
 			t.Errorf("%s is no message", typ)
 		}
-		for _, kind := range []string{"log.", "events."} {
+		for _, kind := range []string{"log.", "events.", "replay."} {
 			want := "#/components/messages/event." + string(typ)
 			if d.Channels[kind+string(typ.Entity())].Messages[typ.Name()]["$ref"] != want {
 				t.Errorf("%s is not on the channel %s%s", typ, kind, typ.Entity())
