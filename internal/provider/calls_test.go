@@ -77,7 +77,7 @@ func TestEveryCallIsRecorded(t *testing.T) {
 	}
 	steps := []step{
 		{"CreateCustomer", func() error { _, err := api.CreateCustomer(ctx, "customer", owner); return err }},
-		{"FindCustomer", func() error { _, err := api.FindCustomer(ctx, owner, long); return err }},
+		{"FindCustomer", func() error { _, err := api.FindCustomer(ctx, owner, provider.Span{Since: long}); return err }},
 		{"UpdateCustomer", func() error {
 			return api.UpdateCustomer(ctx, "profile", p.cus, provider.Profile{Email: "canary@example.com", Name: "Canary Bird", Owner: owner})
 		}},
@@ -87,7 +87,7 @@ func TestEveryCallIsRecorded(t *testing.T) {
 			return err
 		}},
 		{"Session", func() error { _, err := api.Session(ctx, session.ID); return err }},
-		{"FindSession", func() error { _, _, err := api.FindSession(ctx, p.cus, owner, long); return err }},
+		{"FindSession", func() error { _, _, err := api.FindSession(ctx, p.cus, owner, provider.Span{Since: long}); return err }},
 		{"ExpireSession", func() error { _, err := api.ExpireSession(ctx, "expire", session.ID); return err }},
 		{"CreatePayment", func() error {
 			_, err := api.CreatePayment(ctx, "other", provider.PaymentRequest{CustomerID: p.cus, MethodID: p.pm, Owner: owner, Amount: 100, Currency: "usd"})
@@ -98,7 +98,7 @@ func TestEveryCallIsRecorded(t *testing.T) {
 			return err
 		}},
 		{"Payment", func() error { _, err := api.Payment(ctx, payment.ID); return err }},
-		{"FindPayment", func() error { _, _, err := api.FindPayment(ctx, p.cus, owner, long); return err }},
+		{"FindPayment", func() error { _, _, err := api.FindPayment(ctx, p.cus, owner, provider.Span{Since: long}); return err }},
 		{"CancelPayment", func() error { _, err := api.CancelPayment(ctx, "cancel", payment.ID, false); return err }},
 		{"CreateRefund", func() error {
 			_, err := api.CreateRefund(ctx, "refund", provider.RefundRequest{PaymentID: payment.ID, Owner: owner, Amount: 100})

@@ -162,9 +162,9 @@ func (g *guardedAPI) CreateCustomer(ctx context.Context, key string, owner event
 	})
 }
 
-func (g *guardedAPI) FindCustomer(ctx context.Context, owner events.Owner, since time.Time) (string, error) {
+func (g *guardedAPI) FindCustomer(ctx context.Context, owner events.Owner, made Span) (string, error) {
 	return guarded(ctx, g, "customers.find", func(ctx context.Context) (string, error) {
-		return g.api.FindCustomer(ctx, owner, since)
+		return g.api.FindCustomer(ctx, owner, made)
 	})
 }
 
@@ -198,9 +198,9 @@ func (g *guardedAPI) Session(ctx context.Context, id string) (events.Session, er
 	})
 }
 
-func (g *guardedAPI) FindSession(ctx context.Context, customerID string, owner events.Owner, since time.Time) (events.Session, bool, error) {
+func (g *guardedAPI) FindSession(ctx context.Context, customerID string, owner events.Owner, made Span) (events.Session, bool, error) {
 	f, err := guarded(ctx, g, "sessions.find", func(ctx context.Context) (found[events.Session], error) {
-		s, ok, err := g.api.FindSession(ctx, customerID, owner, since)
+		s, ok, err := g.api.FindSession(ctx, customerID, owner, made)
 		return found[events.Session]{s, ok}, err
 	})
 	return f.object, f.ok, err
@@ -230,9 +230,9 @@ func (g *guardedAPI) Payment(ctx context.Context, id string) (events.Payment, er
 	})
 }
 
-func (g *guardedAPI) FindPayment(ctx context.Context, customerID string, owner events.Owner, since time.Time) (events.Payment, bool, error) {
+func (g *guardedAPI) FindPayment(ctx context.Context, customerID string, owner events.Owner, made Span) (events.Payment, bool, error) {
 	f, err := guarded(ctx, g, "payments.find", func(ctx context.Context) (found[events.Payment], error) {
-		p, ok, err := g.api.FindPayment(ctx, customerID, owner, since)
+		p, ok, err := g.api.FindPayment(ctx, customerID, owner, made)
 		return found[events.Payment]{p, ok}, err
 	})
 	return f.object, f.ok, err

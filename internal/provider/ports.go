@@ -71,6 +71,8 @@ type Marks interface {
 	BackfillMark(ctx context.Context, providerID string) (time.Time, error)
 	// SetBackfillMark remembers it. A lost mark only makes the next run read more.
 	SetBackfillMark(ctx context.Context, providerID string, at time.Time) error
+	// Forgotten gives the times of which a restored LOG knows nothing: what was asked for then may be asked for again.
+	Forgotten() []eventlog.Forgotten
 	// Info is the state of the LOG; the backfill wants to know since when there is one.
 	Info(ctx context.Context) (eventlog.LogInfo, error)
 }

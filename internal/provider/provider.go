@@ -29,12 +29,15 @@ type API interface { //nolint:interfacebloat // seven small ones; whoever needs 
 	Witnesses
 }
 
+// Span is a time in which something was made, both ends included; a zero Until is now.
+type Span struct{ Since, Until time.Time }
+
 // Customers makes and keeps the provider's customers.
 type Customers interface {
 	// CreateCustomer makes a customer with reserved metadata only and returns the provider's id.
 	CreateCustomer(ctx context.Context, key string, owner events.Owner) (string, error)
-	// FindCustomer looks for a customer made with this owner since a time; "" if there is none.
-	FindCustomer(ctx context.Context, owner events.Owner, since time.Time) (string, error)
+	// FindCustomer looks for a customer made with this owner in a time; "" if there is none.
+	FindCustomer(ctx context.Context, owner events.Owner, made Span) (string, error)
 	// UpdateCustomer sets the profile; an empty field is unset at the provider.
 	UpdateCustomer(ctx context.Context, key, id string, p Profile) error
 	// SetDefaultMethod mirrors the customer's default method.
@@ -60,7 +63,7 @@ type Sessions interface {
 	Session(ctx context.Context, id string) (events.Session, error)
 	// FindSession looks for a page made for this customer with this owner (its Checkout or Setup); ok is false if
 	// there is none.
-	FindSession(ctx context.Context, customerID string, owner events.Owner, since time.Time) (s events.Session, ok bool, err error)
+	FindSession(ctx context.Context, customerID string, owner events.Owner, made Span) (s events.Session, ok bool, err error)
 	// ExpireSession closes an open page; one already final answers as it is.
 	ExpireSession(ctx context.Context, key, id string) (events.Session, error)
 }
@@ -88,7 +91,7 @@ type Payments interface {
 	// Payment asks how a payment stands.
 	Payment(ctx context.Context, id string) (events.Payment, error)
 	// FindPayment looks for a payment of this customer with this owner; ok is false if there is none.
-	FindPayment(ctx context.Context, customerID string, owner events.Owner, since time.Time) (p events.Payment, ok bool, err error)
+	FindPayment(ctx context.Context, customerID string, owner events.Owner, made Span) (p events.Payment, ok bool, err error)
 	// CancelPayment makes sure that a payment can never be paid; one already final answers as it is. abandoned says
 	// that the buyer did not act in time.
 	CancelPayment(ctx context.Context, key, id string, abandoned bool) (events.Payment, error)

@@ -45,14 +45,16 @@ func (w *Worker) findAccount(ctx context.Context, customerID, providerID string)
 func (w *Worker) makeAccount(ctx context.Context, r request, p *guardedAPI, id string, before events.ProviderAccount) (events.ProviderAccount, error) {
 	customerID := r.event.CustomerID()
 	owner := events.Owner{Env: w.log.Env(), Customer: customerID}
-	find := func() (string, bool, error) {
-		found, err := p.FindCustomer(ctx, owner, w.accountSince(r))
+	find := func(made Span) (string, bool, error) {
+		found, err := p.FindCustomer(ctx, owner, made)
 		return found, found != "" && found != before.ProviderCustomerID, err // the one that was unlinked is not taken again
 	}
 	// A crash right after leaves a provider customer that we don't know. The next try has the same key and is answered
 	// with the same one; its delivery would link it too.
 	key := w.key(id, strconv.Itoa(before.Version+1), "create")
-	providerCustomerID, err := create(w, r, key, find, func(key string) (string, error) { return p.CreateCustomer(ctx, key, owner) })
+	providerCustomerID, err := create(w, r, key, w.accountSince(r), find, func(key string) (string, error) {
+		return p.CreateCustomer(ctx, key, owner)
+	})
 	if err != nil {
 		return events.ProviderAccount{}, err
 	}

@@ -169,14 +169,14 @@ func (w *Worker) paidBy(ctx context.Context, c *events.Charge) (by paidBy) {
 // createPayment makes the payment, or finds the one that an earlier try made.
 func (w *Worker) createPayment(ctx context.Context, r request, p *guardedAPI, c *events.Charge, methodID string) (events.Payment, error) {
 	return withAccount(ctx, w, r, p, func(a events.ProviderAccount) (events.Payment, error) {
-		find := func() (events.Payment, bool, error) {
-			return p.FindPayment(ctx, a.ProviderCustomerID, w.chargeOwner(c), w.since(r))
+		find := func(made Span) (events.Payment, bool, error) {
+			return p.FindPayment(ctx, a.ProviderCustomerID, w.chargeOwner(c), made)
 		}
 		key := w.createKey(c.ID, a)
-		witness := func() (events.Payment, bool, error) {
-			return w.witnessPayment(ctx, p, Sought{Owner: w.chargeOwner(c), Key: key, Since: w.since(r)})
+		witness := func(made Span) (events.Payment, bool, error) {
+			return w.witnessPayment(ctx, p, Sought{Owner: w.chargeOwner(c), Key: key, Since: made.Since})
 		}
-		return create(w, r, key, find, func(key string) (events.Payment, error) {
+		return create(w, r, key, w.since(r), find, func(key string) (events.Payment, error) {
 			return p.CreatePayment(ctx, key, PaymentRequest{
 				CustomerID: a.ProviderCustomerID, MethodID: methodID, Owner: w.chargeOwner(c),
 				Amount: c.Amount, Currency: c.Currency, Description: c.Description, Metadata: c.Metadata,
@@ -498,7 +498,9 @@ func (w *Worker) cancelOrphan(ctx context.Context, r request, p *guardedAPI, c *
 	if err != nil || a.Status != events.AccountLinked {
 		return err
 	}
-	payment, ok, err := p.FindPayment(ctx, a.ProviderCustomerID, w.chargeOwner(c), c.CreatedAt.Add(-clockSkew))
+	payment, ok, err := lookIn(func(made Span) (events.Payment, bool, error) {
+		return p.FindPayment(ctx, a.ProviderCustomerID, w.chargeOwner(c), made)
+	}, w.madeFor(c.CreatedAt)...)
 	if NoCustomer(err) {
 		return nil
 	}

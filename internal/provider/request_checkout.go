@@ -80,10 +80,10 @@ func (w *Worker) checkoutRequested(ctx context.Context, r request) error {
 func (w *Worker) session(ctx context.Context, r request, p *guardedAPI, s SessionRequest, id string) (events.Session, error) {
 	return withAccount(ctx, w, r, p, func(a events.ProviderAccount) (events.Session, error) {
 		s.CustomerID = a.ProviderCustomerID
-		find := func() (events.Session, bool, error) {
-			return p.FindSession(ctx, a.ProviderCustomerID, s.Owner, w.since(r))
+		find := func(made Span) (events.Session, bool, error) {
+			return p.FindSession(ctx, a.ProviderCustomerID, s.Owner, made)
 		}
-		return create(w, r, w.createKey(id, a), find, func(key string) (events.Session, error) {
+		return create(w, r, w.createKey(id, a), w.since(r), find, func(key string) (events.Session, error) {
 			return p.CreateSession(ctx, key, s)
 		})
 	})
@@ -96,6 +96,11 @@ func (w *Worker) since(r request) time.Time {
 		since = s
 	}
 	return since.Add(-clockSkew)
+}
+
+// madeFor are the times in which the provider's objects can have been made for an entity that began at this moment.
+func (w *Worker) madeFor(createdAt time.Time) []Span {
+	return append([]Span{{Since: createdAt.Add(-clockSkew)}}, w.forgotten()...)
 }
 
 // createdAt is when the entity of an event began.
@@ -150,7 +155,9 @@ func (w *Worker) expireUnmade(ctx context.Context, r request, p *guardedAPI, c *
 		return err
 	}
 	if a.Status == events.AccountLinked {
-		s, ok, err := p.FindSession(ctx, a.ProviderCustomerID, w.checkoutOwner(c), c.CreatedAt.Add(-clockSkew))
+		s, ok, err := lookIn(func(made Span) (events.Session, bool, error) {
+			return p.FindSession(ctx, a.ProviderCustomerID, w.checkoutOwner(c), made)
+		}, w.madeFor(c.CreatedAt)...)
 		if err != nil && !NoCustomer(err) {
 			return err
 		}

@@ -26,11 +26,15 @@ func (w *Worker) refundRequested(ctx context.Context, r request) error {
 	if err != nil {
 		return err
 	}
-	if w.old(r) {
-		found, err := w.refundMadeLongAgo(ctx, r, p, c, refund.ID)
-		if found || err != nil {
-			return err
-		}
+	found := false
+	switch {
+	case w.old(r):
+		found, err = w.refundMadeLongAgo(ctx, r, p, c, refund.ID)
+	case len(w.forgotten()) > 0: // the list of one payment's refunds is whole, whenever they were made
+		found, err = w.madeRefund(ctx, r, p, c, refund.ID)
+	}
+	if found || err != nil {
+		return err
 	}
 	// A crash right after leaves the refund made and its outcome unrecorded; the next try's key answers with it, and
 	// settling asks for it too.

@@ -218,18 +218,46 @@ func (r request) otherKey(key string) string {
 // old tells whether the provider may have forgotten the keys of an earlier try.
 func (w *Worker) old(r request) bool { return w.cfg.Now().Sub(r.event.Time) > lookUpAfter }
 
-// finder looks for what an earlier try may have made; ok is false if it finds nothing.
-type finder[T any] func() (found T, ok bool, err error)
+// finder looks for what an earlier try may have made in a time; ok is false if it finds nothing.
+type finder[T any] func(made Span) (found T, ok bool, err error)
+
+// forgotten are the times of which the LOG, restored from a backup, knows nothing. Whatever a request asks for may have
+// been made in one of them, by a request that is not there any more, under a key that the provider has long forgotten. What
+// is that old is in the provider's lists, and what is not has its key: one look tells. It is made for ever, since a command
+// may be repeated at any time, but only at these times, so it does not become dearer.
+func (w *Worker) forgotten() []Span {
+	var list []Span
+	for _, f := range w.log.Forgotten() {
+		list = append(list, Span{Since: f.From.Add(-clockSkew), Until: f.Until.Add(clockSkew)})
+	}
+	return list
+}
+
+// lookIn looks into one time after the other.
+func lookIn[T any](find finder[T], times ...Span) (found T, ok bool, err error) {
+	for _, made := range times {
+		if found, ok, err = find(made); ok || err != nil {
+			break
+		}
+	}
+	return found, ok, err
+}
 
 // create makes what takes no money. The key is the same on every try, so a try that was not answered is not made twice.
 // Where the key does not help, because it may be forgotten or is spent, the provider is asked whether it has the object,
 // and only then is it made, under another key if need be. Should the call that spent the key still take effect, the second
 // object is one that nobody knows of and that nothing is paid with. Where the key may be forgotten, every witness is
-// heard, and that there is nothing must be seen twice, some minutes apart.
-func create[T any](w *Worker, r request, key string, find finder[T], send func(key string) (T, error), more ...finder[T]) (T, error) {
+// heard, and that there is nothing must be seen twice, some minutes apart. own is from when on it can have been made for this
+// request; for another one, see forgotten.
+func create[T any](
+	w *Worker, r request, key string, own time.Time, find finder[T], send func(key string) (T, error), more ...finder[T],
+) (T, error) {
+	if found, ok, err := lookIn(find, w.forgotten()...); ok || err != nil {
+		return found, err
+	}
 	if w.old(r) {
 		for _, witness := range append([]finder[T]{find}, more...) {
-			if found, ok, err := witness(); ok || err != nil {
+			if found, ok, err := witness(Span{Since: own}); ok || err != nil {
 				return found, err
 			}
 		}
@@ -242,7 +270,7 @@ func create[T any](w *Worker, r request, key string, find finder[T], send func(k
 	if !r.spent(err) {
 		return made, err
 	}
-	if found, ok, err := find(); ok || err != nil {
+	if found, ok, err := find(Span{Since: own}); ok || err != nil {
 		return found, err
 	}
 	return send(r.otherKey(key))

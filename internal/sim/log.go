@@ -480,6 +480,9 @@ func (l *Log) SetBackfillMark(ctx context.Context, providerID string, at time.Ti
 	})
 }
 
+// Forgotten gives nothing: here nothing is restored.
+func (l *Log) Forgotten() []eventlog.Forgotten { return nil }
+
 // Info is the state of the LOG.
 func (l *Log) Info(ctx context.Context) (info eventlog.LogInfo, err error) {
 	err = l.read(ctx, func() error {

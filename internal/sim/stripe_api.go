@@ -180,10 +180,10 @@ func (a *API) CreateCustomer(ctx context.Context, key string, owner engine.Owner
 }
 
 // FindCustomer implements [provider.Customers].
-func (a *API) FindCustomer(ctx context.Context, owner engine.Owner, since time.Time) (string, error) {
+func (a *API) FindCustomer(ctx context.Context, owner engine.Owner, made provider.Span) (string, error) {
 	id, _, err := call(ctx, a, "customers.list", "", "", func() (string, *provider.Error) {
 		for _, c := range a.s.order.customers {
-			if !c.deleted && owns(owner, c.owner) && !c.created.Before(since.Add(-skew)) {
+			if !c.deleted && owns(owner, c.owner) && within(made, c.created) {
 				return c.id, nil
 			}
 		}
@@ -192,8 +192,12 @@ func (a *API) FindCustomer(ctx context.Context, owner engine.Owner, since time.T
 	return id, err
 }
 
-// skew is how much earlier look-ups begin than asked.
+// skew is how much earlier look-ups begin than asked, and how much later they end.
 const skew = 5 * time.Minute
+
+func within(made provider.Span, at time.Time) bool {
+	return !at.Before(made.Since.Add(-skew)) && (made.Until.IsZero() || !at.After(made.Until.Add(skew)))
+}
 
 // owns tells whether an object is the wanted one's: each word that is asked for is there, and the environment.
 func owns(want, has engine.Owner) bool {
@@ -306,7 +310,7 @@ func (a *API) Session(ctx context.Context, id string) (engine.Session, error) {
 }
 
 // FindSession implements [provider.Sessions].
-func (a *API) FindSession(ctx context.Context, customerID string, owner engine.Owner, since time.Time) (engine.Session, bool, error) {
+func (a *API) FindSession(ctx context.Context, customerID string, owner engine.Owner, made provider.Span) (engine.Session, bool, error) {
 	const op = "checkout_sessions.list"
 	if err := needs(op, customerID); err != nil {
 		return engine.Session{}, false, err
@@ -314,7 +318,7 @@ func (a *API) FindSession(ctx context.Context, customerID string, owner engine.O
 	got, _, err := call(ctx, a, op, "", "", func() (engine.Session, *provider.Error) {
 		var found engine.Session
 		for _, x := range a.s.order.sessions {
-			if x.now.ProviderCustomerID != customerID || !owns(owner, x.now.Owner) || x.now.CreatedAt.Before(since.Add(-skew)) {
+			if x.now.ProviderCustomerID != customerID || !owns(owner, x.now.Owner) || !within(made, x.now.CreatedAt) {
 				continue
 			}
 			if found.ID == "" || x.now.Status == engine.SessionComplete && found.Status != engine.SessionComplete {
@@ -452,7 +456,7 @@ func (a *API) Payment(ctx context.Context, id string) (engine.Payment, error) {
 }
 
 // FindPayment implements [provider.Payments].
-func (a *API) FindPayment(ctx context.Context, customerID string, owner engine.Owner, since time.Time) (engine.Payment, bool, error) {
+func (a *API) FindPayment(ctx context.Context, customerID string, owner engine.Owner, made provider.Span) (engine.Payment, bool, error) {
 	const op = "payment_intents.list"
 	if err := needs(op, customerID); err != nil {
 		return engine.Payment{}, false, err
@@ -460,7 +464,7 @@ func (a *API) FindPayment(ctx context.Context, customerID string, owner engine.O
 	got, _, err := call(ctx, a, op, "", "", func() (engine.Payment, *provider.Error) {
 		var found engine.Payment
 		for _, p := range a.s.order.payments {
-			if p.now.ProviderCustomerID != customerID || !owns(owner, p.now.Owner) || p.now.CreatedAt.Before(since.Add(-skew)) {
+			if p.now.ProviderCustomerID != customerID || !owns(owner, p.now.Owner) || !within(made, p.now.CreatedAt) {
 				continue
 			}
 			if found.ID == "" || p.now.Status == engine.PaymentSucceeded && found.Status != engine.PaymentSucceeded {

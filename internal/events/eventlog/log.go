@@ -56,6 +56,7 @@ type Log struct {
 	created    time.Time     // of the LOG
 	commands   time.Time     // when COMMANDS was created
 	queues     []queueOrigin // before it was restored, oldest first
+	forgotten  []Forgotten   // by restores, oldest first
 	patience   time.Duration // for one write's acknowledgement
 	replicated bool          // the LOG is replicated: a direct get may be answered by one that lags behind
 	inbox      inboxBatch    // deliveries on their way
@@ -111,6 +112,9 @@ func openLog(ctx context.Context, nc *nats.Conn, cfg Config, restoring bool) (*L
 		switch want.Name {
 		case streamName(cfg.Prefix, streamLog):
 			l.created, l.env, l.replicated = info.Created, info.Config.Metadata[metadataEnv], info.Config.Replicas > 1
+			if l.forgotten, err = forgottenTimes(info.Config.Metadata[metadataForgotten]); err != nil {
+				return nil, fmt.Errorf("open %s: %w", want.Name, err)
+			}
 		case streamName(cfg.Prefix, streamCommands):
 			l.commands = info.Created
 			if l.queues, err = queueOrigins(info.Config.Metadata[metadataQueues]); err != nil {

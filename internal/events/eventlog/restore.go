@@ -31,6 +31,7 @@ const (
 	metadataRestoring = "paykit_restoring"     // in every stream's metadata until the restore is complete: the backup's id
 	metadataQueues    = "paykit_earlier_queue" // in COMMANDS' stream metadata: [queueOrigin]s, see there
 	metadataFloor     = "paykit_restored_at"   // in a consumer's metadata: where it starts since a restore
+	metadataForgotten = "paykit_forgotten"     // in the LOG's stream metadata: [Forgotten]s, see there
 
 	restoreChunk  = 128 << 10
 	restoreWindow = 16               // chunks that the server has not taken yet
@@ -86,6 +87,32 @@ func queueOrigins(text string) ([]queueOrigin, error) {
 	}
 	return list, nil
 }
+
+// Forgotten is a time of which the LOG knows nothing any more, since a backup from before it was restored after it. What
+// was done then was done: whoever asks for the same again, with the same ids, must find out first.
+type Forgotten struct {
+	From  time.Time // the backup was begun
+	Until time.Time // the restore was complete
+}
+
+// forgottenTimes reads the metadata: "from@until" in nanoseconds, oldest first, separated by spaces. It comes with the backup,
+// so restores of restores add up.
+func forgottenTimes(text string) ([]Forgotten, error) {
+	var list []Forgotten
+	for _, field := range strings.Fields(text) {
+		from, until, ok := strings.Cut(field, "@")
+		begin, err := strconv.ParseInt(from, 10, 64)
+		end, errEnd := strconv.ParseInt(until, 10, 64)
+		if !ok || err != nil || errEnd != nil {
+			return nil, &WeakenedError{Setting: "metadata." + metadataForgotten, Want: "times that restores have forgotten", Got: strconv.Quote(text)}
+		}
+		list = append(list, Forgotten{From: time.Unix(0, begin).UTC(), Until: time.Unix(0, end).UTC()})
+	}
+	return list, nil
+}
+
+// Forgotten gives the times that restores have made the LOG forget, oldest first.
+func (l *Log) Forgotten() []Forgotten { return l.forgotten }
 
 // RestoreReport is what a restore did.
 type RestoreReport struct {
@@ -384,6 +411,10 @@ func (r *restore) complete(ctx context.Context) error {
 			i := slices.IndexFunc(r.done, func(s BackupStream) bool { return s.Name == name })
 			origin := fmt.Sprintf("%d@%d", info.State.LastSeq, r.done[i].Created.UnixNano())
 			config.Metadata[metadataQueues] = strings.TrimSpace(config.Metadata[metadataQueues] + " " + origin)
+		}
+		if name == log { // at once with its mark going: nobody can open it without
+			forgotten := fmt.Sprintf("%d@%d", r.m.Created.UnixNano(), r.l.cfg.Now().UnixNano())
+			config.Metadata[metadataForgotten] = strings.TrimSpace(config.Metadata[metadataForgotten] + " " + forgotten)
 		}
 		if _, err := r.l.js.UpdateStream(ctx, config); err != nil {
 			return fmt.Errorf("complete %s: %w", name, readError(err))

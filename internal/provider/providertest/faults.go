@@ -130,7 +130,7 @@ func acts() []act {
 				return err
 			},
 			see: func(s *scene, _ string) error {
-				id, err := s.API.FindCustomer(s.Context(), s.owner, s.Start)
+				id, err := s.API.FindCustomer(s.Context(), s.owner, provider.Span{Since: s.Start})
 				id, err = found(id, true, err)
 				s.customer = id
 				return err
@@ -152,7 +152,7 @@ func acts() []act {
 				return s.API.DeleteCustomer(s.Context(), s.key("act"), s.customer)
 			},
 			see: func(s *scene, _ string) error {
-				id, err := s.API.FindCustomer(s.Context(), s.owner, s.Start)
+				id, err := s.API.FindCustomer(s.Context(), s.owner, provider.Span{Since: s.Start})
 				return done(err, id == "")
 			},
 		},
@@ -163,7 +163,7 @@ func acts() []act {
 				return err
 			},
 			see: func(s *scene, _ string) error {
-				one, ok, err := s.API.FindSession(s.Context(), s.customer, s.sessionRequest("1").Owner, s.Start)
+				one, ok, err := s.API.FindSession(s.Context(), s.customer, s.sessionRequest("1").Owner, provider.Span{Since: s.Start})
 				_, err = found(one.ID, ok, err)
 				return err
 			},
@@ -186,7 +186,7 @@ func acts() []act {
 				return err
 			},
 			see: func(s *scene, _ string) error {
-				p, ok, err := s.API.FindPayment(s.Context(), s.customer, s.charge("1"), s.Start)
+				p, ok, err := s.API.FindPayment(s.Context(), s.customer, s.charge("1"), provider.Span{Since: s.Start})
 				_, err = found(p.ID, ok, err)
 				return err
 			},

@@ -48,7 +48,7 @@ func customerIsMadeOnce(s *scene) {
 	s.must(err)
 	s.must(sameID(again, s.customer))
 	s.counted(CreateCustomer, 1)
-	id, err := s.API.FindCustomer(s.Context(), s.owner, s.Start)
+	id, err := s.API.FindCustomer(s.Context(), s.owner, provider.Span{Since: s.Start})
 	s.must(err)
 	s.must(sameID(id, s.customer))
 }
@@ -81,7 +81,7 @@ func deletedCustomerIsGone(s *scene) {
 	s.must(s.API.DeleteCustomer(s.Context(), s.key("delete"), s.customer))
 	s.must(s.API.DeleteCustomer(s.Context(), s.key("delete"), s.customer))
 	s.must(s.API.DeleteCustomer(s.Context(), s.key("delete again"), s.customer))
-	if id, err := s.API.FindCustomer(s.Context(), s.owner, s.Start); err != nil || id != "" {
+	if id, err := s.API.FindCustomer(s.Context(), s.owner, provider.Span{Since: s.Start}); err != nil || id != "" {
 		s.Fatalf("found %q, %v", id, err)
 	}
 	_, created := s.API.CreatePayment(s.Context(), s.key("payment"), s.paymentRequest(m, "1"))
@@ -176,7 +176,7 @@ func setupSavesMethod(s *scene) {
 	if !m.Attached || m.Type != "card" || m.Brand == "" || len(m.Last4) != 4 || m.ExpiryMonth < 1 || m.ExpiryYear < 2020 || m.Fingerprint == "" {
 		s.Fatalf("method %+v", m)
 	}
-	again, ok, err := s.API.FindSession(s.Context(), s.customer, o, s.Start)
+	again, ok, err := s.API.FindSession(s.Context(), s.customer, o, provider.Span{Since: s.Start})
 	if err != nil || !ok || again.ID != one.ID || again.ProviderMethodID != done.ProviderMethodID {
 		s.Fatalf("found %+v, %t, %v", again, ok, err)
 	}
@@ -384,7 +384,7 @@ func lookupsMatchExactly(s *scene) {
 		owner events.Owner
 		want  string
 	}{{"ours", s.charge("1"), p.ID}, {"another charge", other, ""}, {"another customer", foreign(s.charge("1")), ""}, {"nobody", events.Owner{Env: s.Env}, ""}} {
-		got, ok, err := s.API.FindPayment(s.Context(), s.customer, tt.owner, s.Start)
+		got, ok, err := s.API.FindPayment(s.Context(), s.customer, tt.owner, provider.Span{Since: s.Start})
 		if err != nil || ok != (tt.want != "") || got.ID != tt.want {
 			s.Errorf("payment, %s: %q, %t, %v", tt.name, got.ID, ok, err)
 		}
@@ -395,7 +395,7 @@ func lookupsMatchExactly(s *scene) {
 		owner events.Owner
 		want  string
 	}{{"ours", o, one.ID}, {"another customer", foreign(o), ""}, {"nobody", events.Owner{}, ""}} {
-		got, ok, err := s.API.FindSession(s.Context(), s.customer, tt.owner, s.Start)
+		got, ok, err := s.API.FindSession(s.Context(), s.customer, tt.owner, provider.Span{Since: s.Start})
 		if err != nil || ok != (tt.want != "") || got.ID != tt.want {
 			s.Errorf("session, %s: %q, %t, %v", tt.name, got.ID, ok, err)
 		}
@@ -403,15 +403,18 @@ func lookupsMatchExactly(s *scene) {
 	for _, tt := range []struct {
 		name  string
 		owner events.Owner
-		since time.Time
+		made  provider.Span
 		want  string
 	}{
-		{"ours", s.owner, s.Start, s.customer},
-		{"just before our clock", s.owner, s.Start.Add(2 * time.Minute), s.customer},
-		{"made long before", s.owner, s.Start.Add(time.Hour), ""},
-		{"another customer", foreign(s.owner), s.Start, ""},
+		{"ours", s.owner, provider.Span{Since: s.Start}, s.customer},
+		{"just before our clock", s.owner, provider.Span{Since: s.Start.Add(2 * time.Minute)}, s.customer},
+		{"made long before", s.owner, provider.Span{Since: s.Start.Add(time.Hour)}, ""},
+		{"in a time", s.owner, provider.Span{Since: s.Start.Add(-time.Hour), Until: s.Start.Add(time.Hour)}, s.customer},
+		{"just behind our clock", s.owner, provider.Span{Since: s.Start.Add(-time.Hour), Until: s.Start.Add(-2 * time.Minute)}, s.customer},
+		{"made long after", s.owner, provider.Span{Since: s.Start.Add(-2 * time.Hour), Until: s.Start.Add(-time.Hour)}, ""},
+		{"another customer", foreign(s.owner), provider.Span{Since: s.Start}, ""},
 	} {
-		got, err := s.API.FindCustomer(s.Context(), tt.owner, tt.since)
+		got, err := s.API.FindCustomer(s.Context(), tt.owner, tt.made)
 		if err != nil || got != tt.want {
 			s.Errorf("customer, %s: %q, %v", tt.name, got, err)
 		}
@@ -495,8 +498,8 @@ func nothingIsAskedWithoutAnID(s *scene) {
 	_, session := s.API.Session(s.Context(), "")
 	_, method := s.API.Method(s.Context(), "")
 	_, refunds := s.API.RefundsOf(s.Context(), "", "")
-	_, _, foundPayment := s.API.FindPayment(s.Context(), "", s.charge("1"), s.Start)
-	_, _, foundSession := s.API.FindSession(s.Context(), "", s.charge("1"), s.Start)
+	_, _, foundPayment := s.API.FindPayment(s.Context(), "", s.charge("1"), provider.Span{Since: s.Start})
+	_, _, foundSession := s.API.FindSession(s.Context(), "", s.charge("1"), provider.Span{Since: s.Start})
 	for _, err := range []error{
 		payment, session, method, refunds, foundPayment, foundSession,
 		s.API.DeleteCustomer(s.Context(), "k", ""), s.API.DetachMethod(s.Context(), "k", ""),

@@ -264,9 +264,13 @@ func (c *Client) owns(o events.Owner, metadata map[string]string) bool {
 	return true
 }
 
-// createdSince is the filter of a look-up.
-func createdSince(since time.Time) *stripego.RangeQueryParams {
-	return &stripego.RangeQueryParams{GreaterThanOrEqual: max(since.Add(-clockSkew).Unix(), 1)}
+// createdIn is the filter of a look-up.
+func createdIn(made provider.Span) *stripego.RangeQueryParams {
+	r := &stripego.RangeQueryParams{GreaterThanOrEqual: max(made.Since.Add(-clockSkew).Unix(), 1)}
+	if !made.Until.IsZero() {
+		r.LesserThanOrEqual = max(made.Until.Add(clockSkew).Unix(), 1)
+	}
+	return r
 }
 
 // listParams are the parameters that belong to every look-up.

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	stripego "github.com/stripe/stripe-go/v76"
 
@@ -32,10 +31,10 @@ func (c *Client) CreateCustomer(ctx context.Context, key string, owner events.Ow
 
 // FindCustomer implements [provider.Customers]. Of several, which only a key older than Stripe's memory could lead to,
 // it is the first made.
-func (c *Client) FindCustomer(ctx context.Context, owner events.Owner, since time.Time) (string, error) {
+func (c *Client) FindCustomer(ctx context.Context, owner events.Owner, made provider.Span) (string, error) {
 	found := ""
 	err := c.read(ctx, "customers.list", func(p stripego.Params) error {
-		it := c.api.Customers.List(&stripego.CustomerListParams{ListParams: listParams(p), CreatedRange: createdSince(since)})
+		it := c.api.Customers.List(&stripego.CustomerListParams{ListParams: listParams(p), CreatedRange: createdIn(made)})
 		for it.Next() {
 			if one := it.Customer(); !one.Deleted && c.owns(owner, one.Metadata) {
 				found = one.ID // newest first, so the last one stays

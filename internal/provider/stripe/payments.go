@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"time"
 
 	stripego "github.com/stripe/stripe-go/v76"
 
@@ -138,7 +137,7 @@ func (c *Client) Payment(ctx context.Context, id string) (events.Payment, error)
 }
 
 // FindPayment implements [provider.Payments]. It lists, because a list shows what was just made and a search does not.
-func (c *Client) FindPayment(ctx context.Context, customerID string, owner events.Owner, since time.Time) (events.Payment, bool, error) {
+func (c *Client) FindPayment(ctx context.Context, customerID string, owner events.Owner, made provider.Span) (events.Payment, bool, error) {
 	const operation = "payment_intents.list"
 	if err := needID(operation, "customer", customerID); err != nil {
 		return events.Payment{}, false, err
@@ -146,7 +145,7 @@ func (c *Client) FindPayment(ctx context.Context, customerID string, owner event
 	found := ""
 	err := c.read(ctx, operation, func(p stripego.Params) error {
 		it := c.api.PaymentIntents.List(&stripego.PaymentIntentListParams{
-			ListParams: listParams(p), Customer: new(customerID), CreatedRange: createdSince(since),
+			ListParams: listParams(p), Customer: new(customerID), CreatedRange: createdIn(made),
 		})
 		for it.Next() {
 			one := it.PaymentIntent()

@@ -283,7 +283,7 @@ func everything(t *testing.T, c *Client, saveMethod func(customerID string) stri
 	}
 	cus, err := c.CreateCustomer(ctx, key("k:customer"), us)
 	check(err)
-	_, err = c.FindCustomer(ctx, us, now)
+	_, err = c.FindCustomer(ctx, us, provider.Span{Since: now})
 	check(err)
 	check(c.UpdateCustomer(ctx, key("k:profile"), cus, provider.Profile{Email: "a@example.com", Metadata: map[string]string{"a": "1"}, Owner: us}))
 	method := saveMethod(cus)
@@ -297,7 +297,7 @@ func everything(t *testing.T, c *Client, saveMethod func(customerID string) stri
 	check(err)
 	_, err = c.ConfirmPayment(ctx, key("k:confirm:return"), p.ID, provider.ConfirmRequest{MethodID: method, ReturnURL: "https://example.com/r"})
 	check(err)
-	_, _, err = c.FindPayment(ctx, cus, charge, now)
+	_, _, err = c.FindPayment(ctx, cus, charge, provider.Span{Since: now})
 	check(err)
 	_, err = c.CreateRefund(ctx, key("k:refund"), provider.RefundRequest{
 		PaymentID: p.ID, Owner: of(func(o *events.Owner) { o.Charge, o.Refund = "chg_1", "rfd_1" }), Amount: 900, Reason: "requested_by_customer",
@@ -317,7 +317,7 @@ func everything(t *testing.T, c *Client, saveMethod func(customerID string) stri
 		SuccessURL: "https://example.com/s", SaveMethod: true, Metadata: map[string]string{"order": "42"},
 	})
 	check(err)
-	_, _, err = c.FindSession(ctx, cus, checkout, now)
+	_, _, err = c.FindSession(ctx, cus, checkout, provider.Span{Since: now})
 	check(err)
 	_, err = c.ExpireSession(ctx, key("k:expire"), cs.ID)
 	check(err)

@@ -3,7 +3,6 @@ package stripe
 import (
 	"context"
 	"errors"
-	"time"
 
 	stripego "github.com/stripe/stripe-go/v76"
 
@@ -103,7 +102,7 @@ func (c *Client) Session(ctx context.Context, id string) (events.Session, error)
 }
 
 // FindSession implements [provider.Sessions].
-func (c *Client) FindSession(ctx context.Context, customerID string, owner events.Owner, since time.Time) (events.Session, bool, error) {
+func (c *Client) FindSession(ctx context.Context, customerID string, owner events.Owner, made provider.Span) (events.Session, bool, error) {
 	const operation = "checkout_sessions.list"
 	if err := needID(operation, "customer", customerID); err != nil {
 		return events.Session{}, false, err
@@ -111,7 +110,7 @@ func (c *Client) FindSession(ctx context.Context, customerID string, owner event
 	found := ""
 	err := c.read(ctx, operation, func(p stripego.Params) error {
 		it := c.api.CheckoutSessions.List(&stripego.CheckoutSessionListParams{
-			ListParams: listParams(p), Customer: new(customerID), CreatedRange: createdSince(since),
+			ListParams: listParams(p), Customer: new(customerID), CreatedRange: createdIn(made),
 		})
 		for it.Next() {
 			one := it.CheckoutSession()

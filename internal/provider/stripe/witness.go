@@ -98,7 +98,7 @@ const tooManyEvents = 30 * time.Minute
 // eachEvent gives the events of some types since a time, the newest first, until more says that it has seen enough. all
 // is false if there are more than are read.
 func (c *Client) eachEvent(ctx context.Context, since time.Time, types []string, more func(e witnessed) bool) (all bool, err error) {
-	params := &stripego.EventListParams{CreatedRange: createdSince(since), Types: stripego.StringSlice(types)}
+	params := &stripego.EventListParams{CreatedRange: createdIn(provider.Span{Since: since}), Types: stripego.StringSlice(types)}
 	for range witnessPages {
 		page, err := c.eventPage(ctx, params)
 		if err != nil {
