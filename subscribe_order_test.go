@@ -77,7 +77,7 @@ func TestInOrderWithSeveralProcesses(t *testing.T) {
 	process := func(n int, nc *nats.Conn) *listening {
 		return listen(t, paykit.NewClient(nc), "ordered", both(func(ctx context.Context, e paykit.CustomerEvent) error {
 			select { // work of its own, of some milliseconds
-			case <-time.After(rand.N(3 * time.Millisecond)):
+			case <-time.After(rand.N(3 * time.Millisecond)): //nolint:gosec // G404: work takes its time
 			case <-ctx.Done():
 				return ctx.Err()
 			}

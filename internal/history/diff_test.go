@@ -96,7 +96,7 @@ func TestDiffIsTheDifference(t *testing.T) {
 			t.Fatal(err)
 		}
 		state[e.Subject] = raw
-		at[uint64(i)+1] = maps.Clone(state) //nolint:gosec // G115: a count
+		at[uint64(i)+1] = maps.Clone(state)
 	}
 	for from := uint64(0); from <= end; from += 31 {
 		for to := from; to <= end; to += 29 {
