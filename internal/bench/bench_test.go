@@ -3,13 +3,8 @@ package bench_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,10 +29,16 @@ const (
 // engine is `paykit dev` in this process, on free ports.
 func engine(b *testing.B) (dev.Addresses, *paykit.Client) {
 	b.Helper()
+	return engineOn(b, "")
+}
+
+// engineOn is engine on a data folder that is there already, "" for one of its own.
+func engineOn(b *testing.B, dir string) (dev.Addresses, *paykit.Client) {
+	b.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, done := make(chan dev.Addresses, 1), make(chan error, 1)
 	go func() {
-		done <- dev.Run(ctx, dev.Config{WebhookSecrets: []string{secret}, Logger: zerolog.Nop()}, func(a dev.Addresses) { ready <- a })
+		done <- dev.Run(ctx, dev.Config{DataDir: dir, WebhookSecrets: []string{secret}, Logger: zerolog.Nop()}, func(a dev.Addresses) { ready <- a })
 	}()
 	b.Cleanup(func() {
 		cancel()
@@ -190,49 +191,4 @@ func BenchmarkPaymentMethodList(b *testing.B) {
 			report(b, median(ratios), "ratio", median(list), "list/s", median(echo), "echo/s", median(p99), "p99-ratio")
 		})
 	}
-}
-
-// BenchmarkDev: how long `paykit dev` takes to be ready, and its memory when idle.
-func BenchmarkDev(b *testing.B) {
-	bin := filepath.Join(b.TempDir(), "paykit")
-	build := exec.CommandContext(b.Context(), "go", "build", "-trimpath", "-ldflags=-s -w", "-o", bin, "../../cmd/paykit") //nolint:gosec // our own path
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		b.Fatalf("%v: %s", err, out)
-	}
-	info, err := os.Stat(bin)
-	if err != nil {
-		b.Fatal(err)
-	}
-	cmd := exec.CommandContext(b.Context(), bin, "dev", "--nats-port", "0", "--http-port", "0", "--sandbox-port", "0") //nolint:gosec // our own binary
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		b.Fatal(err)
-	}
-	began := time.Now()
-	if err := cmd.Start(); err != nil {
-		b.Fatal(err)
-	}
-	first := make([]byte, 1)
-	if _, err := out.Read(first); err != nil {
-		b.Fatal(err)
-	}
-	ready := time.Since(began)
-	go func() { _, _ = io.Copy(io.Discard, out) }()
-	time.Sleep(5 * time.Second)
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
-	if err != nil {
-		b.Fatal(err)
-	}
-	var rss float64
-	for line := range strings.Lines(string(status)) {
-		if value, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			rss, _ = strconv.ParseFloat(strings.Fields(value)[0], 64)
-		}
-	}
-	_ = cmd.Process.Signal(os.Interrupt)
-	if err := cmd.Wait(); err != nil {
-		b.Fatal(err)
-	}
-	report(b, float64(ready.Milliseconds()), "ready-ms", rss/1024, "idle-MiB", float64(info.Size())/(1<<20), "binary-MiB")
 }

@@ -3,6 +3,7 @@ package projections
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/paykit-go/paykit/internal/events"
@@ -16,9 +17,17 @@ type progress struct {
 	running  bool          // guarded by mu: queries are answered
 	err      error         // guarded by mu: why the projector stopped
 	moved    chan struct{} // guarded by mu: closed and replaced at each change
+
+	waiting atomic.Int64  // who waits for a sequence
+	hurry   chan struct{} // told when somebody begins to
 }
 
-func newProgress() *progress { return &progress{moved: make(chan struct{})} }
+func newProgress() *progress {
+	return &progress{moved: make(chan struct{}), hurry: make(chan struct{}, 1)}
+}
+
+// awaited tells whether somebody waits for a sequence.
+func (p *progress) awaited() bool { return p.waiting.Load() > 0 }
 
 // change runs f under the lock and wakes all who wait.
 func (p *progress) change(f func(p *progress)) {
@@ -40,10 +49,16 @@ func (p *progress) look() (sequence, target uint64, moved <-chan struct{}) {
 func (p *progress) wait(ctx context.Context, sequence uint64, d time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
+	p.waiting.Add(1)
+	defer p.waiting.Add(-1)
 	for {
 		at, _, moved := p.look()
 		if at >= sequence {
 			return nil
+		}
+		select {
+		case p.hurry <- struct{}{}:
+		default:
 		}
 		select {
 		case <-moved:

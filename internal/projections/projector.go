@@ -30,6 +30,9 @@ type Config struct {
 	Shadow bool
 }
 
+// gatherFor is how long an event waits for those behind it before it is visible, unless somebody asks for it.
+const gatherFor = 10 * time.Millisecond
+
 // Projector keeps the views of one data directory up to date and answers queries from them.
 type Projector struct {
 	path     string
@@ -199,7 +202,9 @@ func (p *Projector) run(ctx context.Context) error {
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		if err := p.log.Follow(ctx, at+1, func(b eventlog.Batch) error { return p.apply(b) }); err != nil {
+		// A commit is two fsyncs, on the disk that the LOG stands on: events that come together share one, unless somebody waits.
+		gathering := eventlog.Gathering{For: gatherFor, Awaited: p.progress.awaited, Hurry: p.progress.hurry}
+		if err := p.log.FollowGathering(ctx, at+1, gathering, func(b eventlog.Batch) error { return p.apply(b) }); err != nil {
 			return fmt.Errorf("follow the log: %w", err)
 		}
 		return nil

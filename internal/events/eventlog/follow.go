@@ -37,7 +37,20 @@ const (
 // It returns a [*GapError] if an event is missing or the LOG ends before the sequence, [ErrRecreated] if the LOG is
 // another stream than at [Open], and an [*UnreadableError] for an event that can't be read.
 func (l *Log) Follow(ctx context.Context, from uint64, handle func(Batch) error) error {
-	f := &follower{l: l, next: max(from, 1), handle: handle}
+	return l.FollowGathering(ctx, from, Gathering{}, handle)
+}
+
+// Gathering says how long the LOG's last events wait for those behind them, so that what comes shortly after each other is one
+// batch and costs its reader one commit. The zero value does not wait.
+type Gathering struct {
+	For     time.Duration   // after the first event
+	Awaited func() bool     // somebody waits for what comes: there is no waiting then; nil = never
+	Hurry   <-chan struct{} // somebody began to wait
+}
+
+// FollowGathering is [Log.Follow] that waits a moment for more at the end of the LOG.
+func (l *Log) FollowGathering(ctx context.Context, from uint64, g Gathering, handle func(Batch) error) error {
+	f := &follower{l: l, next: max(from, 1), handle: handle, gathering: g}
 	wait := reconnectFirst
 	for {
 		before := f.next
@@ -71,6 +84,8 @@ type follower struct {
 	next    uint64 // the sequence to be handled next
 	handle  func(Batch) error
 	greeted bool // handle was called at least once
+
+	gathering Gathering
 }
 
 func (f *follower) run(ctx context.Context) error {
@@ -154,13 +169,15 @@ func (l *Log) received(msg jetstream.Msg) received {
 	return received{entry: e, delivery: meta.Sequence.Consumer, pending: meta.NumPending, err: err}
 }
 
-// collect puts messages together until a batch is full, 50 ms old or the LOG's last.
+// collect puts messages together until a batch is full, 50 ms old or the LOG's last and has gathered what comes behind it.
 func (f *follower) collect(ctx context.Context, messages <-chan received, failed <-chan error) error {
 	var b Batch
 	var delivered uint64
 	flush := time.NewTimer(time.Hour)
 	defer flush.Stop()
+	gathering := false
 	hand := func() error {
+		gathering = false
 		if len(b.Entries) == 0 {
 			return nil
 		}
@@ -180,6 +197,13 @@ func (f *follower) collect(ctx context.Context, messages <-chan received, failed
 			}
 			return fmt.Errorf("%w: %w", errInterrupted, err)
 		case <-flush.C:
+			if err := hand(); err != nil {
+				return err
+			}
+		case <-f.gathering.Hurry:
+			if !gathering {
+				continue
+			}
 			if err := hand(); err != nil {
 				return err
 			}
@@ -207,11 +231,23 @@ func (f *follower) collect(ctx context.Context, messages <-chan received, failed
 			if (m.pending > 0 || len(messages) > 0) && len(b.Entries) < followBatch {
 				continue
 			}
+			if len(b.Entries) < followBatch && f.gathers() {
+				if !gathering {
+					gathering = true
+					flush.Reset(f.gathering.For)
+				}
+				continue
+			}
 			if err := hand(); err != nil {
 				return err
 			}
 		}
 	}
+}
+
+// gathers tells whether the LOG's last event waits for more.
+func (f *follower) gathers() bool {
+	return f.gathering.For > 0 && (f.gathering.Awaited == nil || !f.gathering.Awaited())
 }
 
 // Wake calls f with the type of each event on the live feed, its entity's id and its sequence. It is a wake-up and nothing more: it

@@ -19,7 +19,11 @@ import (
 
 	"github.com/rs/zerolog"
 	stripego "github.com/stripe/stripe-go/v76"
-	"github.com/stripe/stripe-go/v76/client"
+	checkoutsession "github.com/stripe/stripe-go/v76/checkout/session"
+	customers "github.com/stripe/stripe-go/v76/customer"
+	"github.com/stripe/stripe-go/v76/paymentintent"
+	"github.com/stripe/stripe-go/v76/paymentmethod"
+	refunds "github.com/stripe/stripe-go/v76/refund"
 
 	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/provider"
@@ -59,7 +63,7 @@ type Config struct {
 
 // Client is one Stripe account. It is safe for concurrent use and implements [provider.API].
 type Client struct {
-	api     *client.API
+	api     resources
 	backend stripego.Backend
 	key     string // at the start; what is sent is current's
 	current *atomic.Pointer[string]
@@ -69,6 +73,24 @@ type Client struct {
 }
 
 var _ provider.API = (*Client)(nil)
+
+// resources are the parts of Stripe's API that are called. stripe-go's own list has all 130, each of which a program that
+// holds it carries along: 3 MiB.
+type resources struct {
+	CheckoutSessions checkoutsession.Client
+	Customers        customers.Client
+	PaymentIntents   paymentintent.Client
+	PaymentMethods   paymentmethod.Client
+	Refunds          refunds.Client
+}
+
+func newResources(b stripego.Backend, key string) resources {
+	return resources{
+		CheckoutSessions: checkoutsession.Client{B: b, Key: key}, Customers: customers.Client{B: b, Key: key},
+		PaymentIntents: paymentintent.Client{B: b, Key: key}, PaymentMethods: paymentmethod.Client{B: b, Key: key},
+		Refunds: refunds.Client{B: b, Key: key},
+	}
+}
 
 // New checks the configuration and makes no call. It fails with one of [ErrKeyMissing], [ErrKeyUnknown],
 // [ErrLiveKeyBase], [ErrBase] and [ErrEnvMissing].
@@ -91,19 +113,12 @@ func New(cfg Config) (*Client, error) {
 		Transport:     watchTransport{base: keyTransport{key: current, base: paced(transport(cfg.HTTPClient), cfg.Rate)}},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	// Each backend gets a configuration of its own: stripe-go writes the address of the first into a shared one, and
-	// a backend left out panics when it is used.
-	backend := func(of stripego.SupportedBackend) stripego.Backend {
-		return stripego.GetBackendWithConfig(of, &stripego.BackendConfig{
-			URL: new(base), HTTPClient: httpClient, LeveledLogger: silent{},
-			MaxNetworkRetries: new(int64(0)), EnableTelemetry: new(false),
-		})
-	}
-	backends := &stripego.Backends{
-		API: backend(stripego.APIBackend), Connect: backend(stripego.ConnectBackend), Uploads: backend(stripego.UploadsBackend),
-	}
+	backend := stripego.GetBackendWithConfig(stripego.APIBackend, &stripego.BackendConfig{
+		URL: new(base), HTTPClient: httpClient, LeveledLogger: silent{},
+		MaxNetworkRetries: new(int64(0)), EnableTelemetry: new(false),
+	})
 	return &Client{
-		api: client.New(cfg.APIKey, backends), backend: backends.API, key: cfg.APIKey, current: current, base: base,
+		api: newResources(backend, cfg.APIKey), backend: backend, key: cfg.APIKey, current: current, base: base,
 		env: cfg.Env, log: cfg.Logger,
 	}, nil
 }
