@@ -139,6 +139,16 @@ func (p *process) status(bound time.Duration) int {
 	return 0
 }
 
+// ended tells whether the process is no more.
+func (p *process) ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // eventually tries until ok. The bound is for machines that have much else to do.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
