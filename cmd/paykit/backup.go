@@ -144,8 +144,9 @@ func passphrase(file string) (string, error) {
 	return line, nil
 }
 
-// create opens what is written to. finish puts the file in its place if all went well: what stands under its name is whole.
-// A crash before leaves a file that ends in .partial, and the next backup of this name overwrites it.
+// create opens what is written to. finish puts the file in its place if all went well: what stands under its name is whole,
+// and of two backups of one name one fails. A crash before leaves a file with .partial- in its name, which nobody takes for
+// a backup.
 func (c backupCmd) create(a *app) (out *bufio.Writer, finish func(error) error, err error) {
 	if c.File == "-" {
 		return bufio.NewWriter(a.out), func(err error) error { return err }, nil
@@ -153,8 +154,7 @@ func (c backupCmd) create(a *app) (out *bufio.Writer, finish func(error) error, 
 	if _, err := os.Lstat(c.File); err == nil {
 		return nil, nil, fmt.Errorf("%s is there already: a backup overwrites nothing", c.File)
 	}
-	partial := c.File + ".partial"
-	f, err := os.OpenFile(partial, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600) //nolint:gosec // G304: the operator names the file
+	f, err := os.CreateTemp(filepath.Dir(c.File), filepath.Base(c.File)+".partial-*") // readable by its owner only
 	if err != nil {
 		return nil, nil, fmt.Errorf("backup: %w", err)
 	}
@@ -164,10 +164,10 @@ func (c backupCmd) create(a *app) (out *bufio.Writer, finish func(error) error, 
 		}
 		err = errors.Join(err, f.Close())
 		if err == nil {
-			err = os.Rename(partial, c.File)
+			err = os.Link(f.Name(), c.File) // overwrites nothing, as a rename would
 		}
-		if err != nil {
-			return errors.Join(err, os.Remove(partial))
+		if err = errors.Join(err, os.Remove(f.Name())); err != nil {
+			return err //nolint:wrapcheck // says what it was
 		}
 		return syncDir(filepath.Dir(c.File))
 	}, nil
@@ -216,12 +216,14 @@ func (c restoreCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	file := c.File
-	if file == "-" { // it is read twice
-		if file, err = spool(os.Stdin); err != nil {
+	open := func() (io.ReadCloser, error) { return os.Open(c.File) } //nolint:gosec // G304: the operator names the file
+	if c.File == "-" {                                               // it is read twice
+		kept, size, err := spool(os.Stdin)
+		if err != nil {
 			return err
 		}
-		defer os.Remove(file)
+		defer kept.Close()
+		open = func() (io.ReadCloser, error) { return io.NopCloser(io.NewSectionReader(kept, 0, size)), nil }
 	}
 	nc, err := a.nats.Connect("provision", a.logger(), silentDisconnect())
 	if err != nil {
@@ -232,9 +234,9 @@ func (c restoreCmd) Run(a *app) error {
 	report, err := eventlog.Restore(a.ctx, nc, eventlog.Config{
 		Prefix: a.nats.Prefix, Env: a.nats.Env, MaxBytes: c.MaxBytes, Replicas: c.Replicas, Logger: a.logger(),
 	}, func() (io.ReadCloser, error) {
-		f, err := os.Open(file) //nolint:gosec // G304: the operator names the file
+		f, err := open()
 		if err != nil {
-			return nil, err //nolint:wrapcheck // says what it was
+			return nil, err
 		}
 		r, found, err := decrypt(f, identities)
 		if err != nil {
@@ -305,17 +307,20 @@ func (c restoreCmd) identities() ([]age.Identity, error) {
 	return append(list, id), nil
 }
 
-// spool keeps what comes in once, as it comes: what is encrypted stays so on disk.
-func spool(in io.Reader) (string, error) {
+// spool keeps what comes in once, as it comes: what is encrypted stays so on disk. The file has no name any more when the
+// first byte is written, so nothing is left of it whatever ends this process.
+func spool(in io.Reader) (kept *os.File, size int64, err error) {
 	f, err := os.CreateTemp("", "paykit-restore-")
 	if err != nil {
-		return "", fmt.Errorf("a place for the backup: %w", err)
+		return nil, 0, fmt.Errorf("a place for the backup: %w", err)
 	}
-	_, err = io.Copy(f, in)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return "", errors.Join(fmt.Errorf("keep the backup in %s: %w", f.Name(), err), os.Remove(f.Name()))
+	if err = os.Remove(f.Name()); err == nil {
+		size, err = io.Copy(f, in)
 	}
-	return f.Name(), nil
+	if err != nil {
+		return nil, 0, errors.Join(fmt.Errorf("keep the backup in %s: %w", filepath.Dir(f.Name()), err), f.Close())
+	}
+	return f, size, nil
 }
 
 // rateEvery is how often progress is told.
