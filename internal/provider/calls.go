@@ -124,29 +124,31 @@ func (c *callRecorder) start(ctx context.Context) (stop func()) {
 		return func() {}
 	}
 	stopped, ended := make(chan struct{}), make(chan struct{})
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	go func() {
 		defer close(ended)
-		c.run(context.WithoutCancel(ctx), stopped)
+		c.run(ctx, stopped)
 	}()
 	return func() {
 		close(stopped)
+		last := time.AfterFunc(callsLast, cancel) // also a write that is under way to a store that does not answer
 		<-ended
+		last.Stop()
+		cancel()
 	}
 }
 
-// run stores what is queued until stop is closed, and then what is left, for a moment.
+// run stores what is queued until stop is closed, and then what is left, until ctx ends.
 func (c *callRecorder) run(ctx context.Context, stop <-chan struct{}) {
 	for {
 		select {
 		case call := <-c.queue:
 			c.put(ctx, stop, c.batch(call))
 		case <-stop:
-			last, cancel := context.WithTimeout(ctx, callsLast)
-			defer cancel()
 			for {
 				select {
 				case call := <-c.queue:
-					c.put(last, stop, c.batch(call))
+					c.put(ctx, stop, c.batch(call))
 				default:
 					return
 				}

@@ -375,6 +375,17 @@ func TestStalledRecordsDelayNoCall(t *testing.T) {
 	if dropped < 1 || dropped > more {
 		t.Errorf("%v records dropped, want 1 to %d", dropped, more)
 	}
-	close(store.goOn)
-	stop()
+	// Nor does a worker that ends wait for it: a process has 8 s to end.
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		stop()
+	}()
+	select {
+	case <-ended:
+	case <-time.After(8 * time.Second):
+		t.Error("it does not end while the records' stream is stalled")
+		close(store.goOn)
+		<-ended
+	}
 }
