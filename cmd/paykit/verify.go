@@ -100,6 +100,14 @@ func (c verifyCmd) compare(ctx context.Context, log *eventlog.Log, report *verif
 	if live.Sequence < report.LastSequence {
 		problem(live.Sequence, "the views are at sequence %d, the log ended at %d %s ago", live.Sequence, report.LastSequence, c.Wait)
 	}
+	info, err := log.Info(ctx)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // says what it was
+	}
+	if live.Sequence > info.LastSequence {
+		problem(live.Sequence, "the views are at sequence %d, the log ends at %d: its last events are gone, or it was restored from a backup", live.Sequence, info.LastSequence)
+		return live, nil
+	}
 	if report.Events < report.LastSequence {
 		problem(live.Sequence, "the views are not compared: a log that is not whole can't be rebuilt from")
 		return live, nil

@@ -2,7 +2,6 @@ package bench_test
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -11,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
 
 	"github.com/paykit-go/paykit"
@@ -142,53 +140,4 @@ func customer(b *testing.B, at dev.Addresses, pk *paykit.Client, reference strin
 	}
 	b.Fatal("the card was not saved")
 	return "", ""
-}
-
-// BenchmarkPaymentMethodList: a query's rate against a bare NATS echo of the same answer.
-func BenchmarkPaymentMethodList(b *testing.B) {
-	at, pk := engine(b)
-	customerID, _ := customer(b, at, pk, "bench")
-	nc, err := nats.Connect(at.NATS)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer nc.Close()
-	body := fmt.Appendf(nil, `{"customerId":%q}`, customerID)
-	answer, err := nc.Request("paykit.query.payment_method.list", body, 5*time.Second)
-	if err != nil {
-		b.Fatal(err)
-	}
-	server, err := nats.Connect(at.NATS)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer server.Close()
-	if _, err := server.Subscribe("bench.echo", func(m *nats.Msg) { _ = m.Respond(answer.Data) }); err != nil {
-		b.Fatal(err)
-	}
-	if err := server.Flush(); err != nil {
-		b.Fatal(err)
-	}
-	ask := func(subject string) func(int) error {
-		return func(int) error {
-			m, err := nc.Request(subject, body, 5*time.Second)
-			if err == nil && len(m.Data) != len(answer.Data) {
-				err = fmt.Errorf("answer %s", m.Data)
-			}
-			return err
-		}
-	}
-	for _, callers := range []int{1, 16} {
-		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
-			var ratios, list, echo, p99 []float64
-			for range rounds {
-				echoRate, echoTimes := rate(b, callers, ask("bench.echo"))
-				listRate, listTimes := rate(b, callers, ask("paykit.query.payment_method.list"))
-				ratios = append(ratios, listRate/echoRate)
-				list, echo = append(list, listRate), append(echo, echoRate)
-				p99 = append(p99, float64(p99of(listTimes))/float64(p99of(echoTimes)))
-			}
-			report(b, median(ratios), "ratio", median(list), "list/s", median(echo), "echo/s", median(p99), "p99-ratio")
-		})
-	}
 }

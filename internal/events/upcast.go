@@ -82,17 +82,22 @@ type envelope struct {
 
 // Decode reads an event's stored bytes; see [Decode].
 func (u Upcasters) Decode(b []byte) (*Event, error) {
+	if len(u) == 0 {
+		// Nothing is ever taken through a step, so all is read at once: reading the data by itself costs half as much again.
+		e := &Event{}
+		if err := json.Unmarshal(b, e); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+		}
+		if _, err := u.check(e); err != nil {
+			return nil, err
+		}
+		return e.read(b, cut(b, "data"))
+	}
 	var e envelope
 	if err := json.Unmarshal(b, &e); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
-	if !e.Type.Known() {
-		return nil, fmt.Errorf("%w: %q", ErrUnknownType, e.Type)
-	}
-	if e.ID == "" || e.Subject == "" || e.EntityVersion < 1 || e.SpecVersion != "1.0" {
-		return nil, fmt.Errorf("%w: an attribute is missing", ErrMalformed)
-	}
-	version, err := u.version(e.Entity(), e.DataSchema)
+	version, err := u.check(&e.Event)
 	if err != nil {
 		return nil, err
 	}
@@ -100,25 +105,32 @@ func (u Upcasters) Decode(b []byte) (*Event, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := e.Event.read(data); err != nil {
-		return nil, err
-	}
-	e.digest = Digest(b)
-	return &e.Event, nil
-}
-
-// read takes in the event's data, in the current shape.
-func (e *Event) read(data json.RawMessage) error {
 	if len(data) > 0 {
-		if err := json.Unmarshal(data, &e.Data); err != nil {
-			return fmt.Errorf("%w: %w", ErrMalformed, err)
+		if err := json.Unmarshal(data, &e.Event.Data); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 		}
 	}
-	if e.snapshotID() != e.Subject {
-		return fmt.Errorf("%w: %s without the snapshot of its entity", ErrMalformed, e.Type)
+	return e.Event.read(b, data)
+}
+
+// check looks at the attributes and answers the schema version.
+func (u Upcasters) check(e *Event) (int, error) {
+	if !e.Type.Known() {
+		return 0, fmt.Errorf("%w: %q", ErrUnknownType, e.Type)
 	}
-	e.snapshot = cut(data, e.Entity().field())
-	return nil
+	if e.ID == "" || e.Subject == "" || e.EntityVersion < 1 || e.SpecVersion != "1.0" {
+		return 0, fmt.Errorf("%w: an attribute is missing", ErrMalformed)
+	}
+	return u.version(e.Entity(), e.DataSchema)
+}
+
+// read remembers what the event was decoded from: the stored bytes, and its data in the current shape.
+func (e *Event) read(stored, data []byte) (*Event, error) {
+	if e.snapshotID() != e.Subject {
+		return nil, fmt.Errorf("%w: %s without the snapshot of its entity", ErrMalformed, e.Type)
+	}
+	e.digest, e.snapshot = Digest(stored), cut(data, e.Entity().field())
+	return e, nil
 }
 
 // field is the name under which an entity's snapshot stands in an event's data.

@@ -14,6 +14,13 @@ import (
 // afterwards, and answers what they are: what a projector at that sequence must have too. It touches no live file.
 // progress, if not nil, is told after each transaction.
 func DigestAt(ctx context.Context, log *eventlog.Log, dir string, sequence uint64, progress func(sequence, of uint64)) (r Result, err error) {
+	info, err := log.Info(ctx)
+	if err != nil {
+		return Result{}, fmt.Errorf("rebuild to compare: %w", err)
+	}
+	if sequence > info.LastSequence { // it would be waited for
+		return Result{}, fmt.Errorf("rebuild to compare: %w", &eventlog.GapError{Want: sequence, Got: info.LastSequence + 1})
+	}
 	s, err := emptyStore(filepath.Join(dir, rebuildName))
 	if err != nil {
 		return Result{}, fmt.Errorf("rebuild to compare: %w", err)

@@ -516,3 +516,14 @@ func TestDifferences(t *testing.T) {
 		t.Errorf("%d of %d rows are on one side only: it proves little", only, len(found))
 	}
 }
+
+// TestDigestBehindTheLogsEnd is an error at once: the log's last events are gone.
+func TestDigestBehindTheLogsEnd(t *testing.T) {
+	t.Parallel()
+	log := eventlogtest.Provisioned(t)
+	last := fillLog(t, log, 47, 10)
+	_, err := DigestAt(t.Context(), log, t.TempDir(), last+5, nil)
+	if gap, ok := errors.AsType[*eventlog.GapError](err); !ok || gap.Want != last+5 || gap.Got != last+1 {
+		t.Errorf("%v", err)
+	}
+}

@@ -89,8 +89,11 @@ type storeOptions struct {
 // *unfitError for a file to put aside, or what the operating system said. An empty file opens as a new one.
 func openStore(path string, o storeOptions) (*store, error) {
 	db, err := openBolt(path, o)
+	for again := 0; errors.Is(err, errMoved) && again < 10; again++ {
+		db, err = openBolt(path, o)
+	}
 	switch {
-	case errors.Is(err, bbolterrors.ErrTimeout):
+	case errors.Is(err, errMoved), errors.Is(err, bbolterrors.ErrTimeout):
 		return nil, ErrLocked
 	case err != nil && fromSystem(err):
 		return nil, fmt.Errorf("open the views: %w", err)
@@ -143,11 +146,14 @@ func openBolt(path string, o storeOptions) (*bbolt.DB, error) {
 		db.AllocSize = growth
 		// Who waited for the lock may have it of a file that another took the place of meanwhile.
 		if moved, statErr := replaced(file, path); statErr != nil || moved {
-			return nil, errors.Join(statErr, db.Close(), bbolterrors.ErrTimeout)
+			return nil, errors.Join(statErr, db.Close(), errMoved)
 		}
 	}
 	return db, err
 }
+
+// errMoved says that a file's name was another file's by the time its lock was had.
+var errMoved = errors.New("another file took the place of the views")
 
 // replaced tells whether an open file is not the one under its name any more.
 func replaced(file *os.File, path string) (bool, error) {
