@@ -75,7 +75,9 @@ func TestDeletedMessage(t *testing.T) {
 	if r.OK || !slices.ContainsFunc(r.Problems, func(p verify.Problem) bool { return p.Sequence == 7 && strings.Contains(p.Problem, "missing") }) {
 		t.Errorf("the hole is not reported: %s", problems(r))
 	}
-	if !slices.ContainsFunc(r.Problems, func(p verify.Problem) bool { return p.ID == bob.chargeID() && strings.Contains(p.Problem, "entityversion") }) {
+	if !slices.ContainsFunc(r.Problems, func(p verify.Problem) bool {
+		return p.ID == bob.chargeID() && strings.Contains(p.Problem, "entityversion")
+	}) {
 		t.Errorf("whose it was is not said: %s", problems(r))
 	}
 	for _, p := range r.Problems {
