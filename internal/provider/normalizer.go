@@ -55,6 +55,7 @@ type Normalizer struct {
 	failures eventlog.Failures // by sequence in INBOX; those that are not the storage's count
 	looks    looks             // at reports that wait for their owner
 	links    customerLinks
+	recent   recentEntries
 }
 
 const (
@@ -211,7 +212,7 @@ func (n *Normalizer) normalize(ctx context.Context, w *work) (err error) {
 		w.outcome = outcomeOtherMode
 		return nil
 	}
-	w.applier = n.applier.reading(ctx, &n.links, n.cfg.AtOnce, w.providerID, w.delivery)
+	w.applier = n.reading(ctx, w.providerID, w.delivery, w.Received)
 	var parked error
 	for i, o := range w.delivery.Observations {
 		// A crash between two observations leaves the first one's event and the delivery unacknowledged: delivered

@@ -4,14 +4,16 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
 )
 
 // reading is the log as one delivery sees it: a customer and an account that it has read stay as they were while it is
-// worked on, unless it changes them itself. That is as good as reading them again: whoever deletes a customer erases
-// the deliveries that were stored before, so also one that was found to be of a living customer a moment before.
+// worked on, unless it changes them itself, and so does what another delivery read of them since this one was received. That is
+// as good as reading them again: this one might have been worked on at that moment, and whoever deletes a customer erases the
+// deliveries that were stored before, so also one that was found to be of a living customer a moment before.
 //
 // What its payment's report will ask for is read ahead, all of it at once: the server answers reads and writes of a stream in
 // turns, so each read after another costs a turn of everybody's writes. Each of these answers is given once; who asks again
@@ -21,6 +23,8 @@ import (
 type reading struct {
 	ApplierLog
 	links   *customerLinks
+	recent  *recentEntries
+	since   time.Time                 // when the delivery was received; zero = what others read does not count
 	entries map[string]eventlog.Entry // customers and accounts, by id
 	ahead   map[string]*answer        // by id, or by the name of the provider's object
 }
@@ -30,21 +34,23 @@ type answer struct {
 	entry eventlog.Entry
 	link  eventlog.Link
 	err   error
+	at    time.Time // when it was asked for
 }
 
 // reading gives an Applier for one delivery.
-func (a *Applier) reading(ctx context.Context, links *customerLinks, atOnce func(...func()), providerID string, d Delivery) *Applier {
+func (n *Normalizer) reading(ctx context.Context, providerID string, d Delivery, since time.Time) *Applier {
+	a, atOnce := n.applier, n.cfg.AtOnce
 	one := *a
-	r := &reading{ApplierLog: a.log, links: links, entries: map[string]eventlog.Entry{}, ahead: map[string]*answer{}}
+	r := &reading{ApplierLog: a.log, links: &n.links, recent: &n.recent, since: since, entries: map[string]eventlog.Entry{}, ahead: map[string]*answer{}}
 	one.log = r
 	work := []func(){}
 	read := func(key string, do func(into *answer)) {
-		into := &answer{err: eventlog.ErrUnavailable} // until it is there
+		into := &answer{err: eventlog.ErrUnavailable, at: time.Now()} // until it is there
 		r.ahead[key] = into
 		work = append(work, func() { do(into) })
 	}
 	entity := func(entity events.Entity, id string) {
-		if events.ValidID(entity, id) {
+		if _, known := r.recent.get(id, since); !known && events.ValidID(entity, id) {
 			read(id, func(into *answer) { into.entry, into.err = a.log.Load(ctx, entity, id) })
 		}
 	}
@@ -86,13 +92,18 @@ func (r *reading) Load(ctx context.Context, entity events.Entity, id string) (ev
 	if e, ok := r.entries[id]; ok {
 		return e, nil
 	}
+	if e, ok := r.recent.get(id, r.since); ok {
+		r.entries[id] = e
+		return e, nil
+	}
 	got, ok := r.read(id)
 	if !ok {
-		got = &answer{}
+		got = &answer{at: time.Now()}
 		got.entry, got.err = r.ApplierLog.Load(ctx, entity, id)
 	}
 	if got.err == nil && (entity == events.EntityCustomer || entity == events.EntityProviderAccount) {
 		r.entries[id] = got.entry
+		r.recent.put(id, got.entry, got.at)
 	}
 	return got.entry, got.err //nolint:wrapcheck // as Load gave it
 }
@@ -101,6 +112,7 @@ func (r *reading) Update(ctx context.Context, entity events.Entity, id string,
 	decide func(last *events.Event) (*events.Event, error),
 ) (eventlog.Entry, bool, error) {
 	r.forget(id)
+	defer r.forget(id) // what another read meanwhile
 	return r.ApplierLog.Update(ctx, entity, id, decide)
 }
 
@@ -108,6 +120,7 @@ func (r *reading) UpdateFrom(ctx context.Context, entity events.Entity, id strin
 	decide func(last *events.Event) (*events.Event, error),
 ) (eventlog.Entry, bool, error) {
 	r.forget(id)
+	defer r.forget(id) // what another read meanwhile
 	return r.ApplierLog.UpdateFrom(ctx, entity, id, known, decide)
 }
 
@@ -120,6 +133,9 @@ func (r *reading) PutLink(ctx context.Context, providerID, objectID string, k ev
 func (r *reading) forget(id string) {
 	delete(r.entries, id)
 	delete(r.ahead, id)
+	if entity, _ := events.EntityOf(id); entity == events.EntityCustomer || entity == events.EntityProviderAccount {
+		r.recent.drop(id)
+	}
 }
 
 func (r *reading) Link(ctx context.Context, providerID, objectID string) (eventlog.Link, error) {
@@ -171,4 +187,59 @@ func (c *customerLinks) keep(key string, k eventlog.Link) {
 		c.newer, c.older = map[string]eventlog.Link{}, c.newer
 	}
 	c.newer[key] = k
+}
+
+// recentEntries remembers customers and accounts as they were read a moment ago, for the deliveries that were waiting here by
+// then: in a burst many are about the same customer. It holds at most the last 2 × recentMost (about 4 MiB). It is safe for
+// concurrent use.
+type recentEntries struct {
+	mu           sync.Mutex
+	newer, older map[string]recentEntry
+}
+
+type recentEntry struct {
+	entry eventlog.Entry // zero if it has changed since
+	at    time.Time      // when it was asked for, or when it changed
+}
+
+const recentMost = 1024
+
+// get gives what was asked for after a time, if anything was.
+func (c *recentEntries) get(id string, since time.Time) (eventlog.Entry, bool) {
+	if since.IsZero() {
+		return eventlog.Entry{}, false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.find(id)
+	return e.entry, e.entry.Event != nil && e.at.After(since)
+}
+
+func (c *recentEntries) put(id string, e eventlog.Entry, at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.find(id).at.Before(at) {
+		c.keep(id, recentEntry{e, at})
+	}
+}
+
+// drop forgets what was asked for until now.
+func (c *recentEntries) drop(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.keep(id, recentEntry{at: time.Now()})
+}
+
+func (c *recentEntries) find(id string) recentEntry {
+	if e, ok := c.newer[id]; ok {
+		return e
+	}
+	return c.older[id]
+}
+
+func (c *recentEntries) keep(id string, e recentEntry) {
+	if c.newer == nil || len(c.newer) >= recentMost {
+		c.newer, c.older = map[string]recentEntry{}, c.newer
+	}
+	c.newer[id] = e
 }

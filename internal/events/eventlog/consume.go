@@ -23,6 +23,7 @@ type Message struct {
 	Header   nats.Header
 	Attempt  int       // counts deliveries from 1, also those that a shutdown or a crash cut short
 	Time     time.Time // when it was stored
+	Received time.Time // when it came here, by this process's clock; zero = not known
 
 	event     *events.Event    // decoded already; nil = not
 	upcasters events.Upcasters // nil = the program's own

@@ -72,7 +72,7 @@ func (w *lanes) add(msg jetstream.Msg) {
 	}
 	it := &item{msg: msg, m: Message{
 		Stream: meta.Stream, Sequence: meta.Sequence.Stream, Subject: msg.Subject(), Data: msg.Data(),
-		Header: msg.Headers(), Attempt: int(meta.NumDelivered), Time: meta.Timestamp, //nolint:gosec // G115: counts from 1 by ones
+		Header: msg.Headers(), Attempt: int(meta.NumDelivered), Time: meta.Timestamp, Received: time.Now(), //nolint:gosec // G115: counts from 1 by ones
 		upcasters: w.l.cfg.Upcasters,
 	}}
 	w.mu.Lock()
