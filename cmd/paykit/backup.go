@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -276,7 +277,18 @@ func decrypt(f io.Reader, identities []age.Identity) (r io.Reader, encrypted boo
 	if r, err = age.Decrypt(in, identities...); err != nil {
 		return nil, true, fmt.Errorf("decrypt: %w", err)
 	}
-	return r, true, nil
+	return whole{r}, true, nil
+}
+
+// whole says of what can't be decrypted to its end what it is: age keeps a sum of each part.
+type whole struct{ io.Reader }
+
+func (w whole) Read(p []byte) (int, error) {
+	n, err := w.Reader.Read(p)
+	if _, read := errors.AsType[*fs.PathError](err); err != nil && !errors.Is(err, io.EOF) && !read {
+		err = &eventlog.DamagedBackupError{Reason: "it was cut off or changed since it was encrypted: " + err.Error()}
+	}
+	return n, err //nolint:wrapcheck // of the file, or the end
 }
 
 func (c restoreCmd) identities() ([]age.Identity, error) {

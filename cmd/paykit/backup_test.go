@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"io/fs"
@@ -8,6 +9,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"filippo.io/age"
+
+	"github.com/paykit-go/paykit/internal/events/eventlog"
 )
 
 // Two backups of one name at once: one is whole under the name, readable by its owner only, the other fails.
@@ -45,6 +50,39 @@ func TestTwoBackupsOfOneName(t *testing.T) {
 	}
 	if list, err := os.ReadDir(dir); err != nil || len(list) != 2 { // with the file that is nobody's
 		t.Errorf("left are %v, %v", list, err)
+	}
+}
+
+// A changed or cut off encrypted backup is damaged, in the same words as one that is not encrypted.
+func TestDamagedEncryptedBackup(t *testing.T) {
+	t.Parallel()
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sealed bytes.Buffer
+	w, err := age.Encrypt(&sealed, id.Recipient())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(bytes.Repeat([]byte("a backup"), 20_000)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	flipped := bytes.Clone(sealed.Bytes())
+	flipped[len(flipped)-1000] ^= 1
+	for name, file := range map[string][]byte{"flipped": flipped, "cut off": sealed.Bytes()[:sealed.Len()-1000]} {
+		r, _, err := decrypt(bytes.NewReader(file), []age.Identity{id})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, r); err == nil {
+			t.Errorf("%s: read to its end", name)
+		} else if _, ok := errors.AsType[*eventlog.DamagedBackupError](err); !ok {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -277,10 +277,7 @@ func (l *Log) snapshot(ctx context.Context, stream string, begin func(BackupStre
 			return fmt.Errorf("%w: the server stopped sending", readError(err))
 		}
 		if len(msg.Data) == 0 {
-			if status := msg.Header.Get("Status"); status != "" && status != "204" {
-				return fmt.Errorf("%w: the server gave up: %s %s", ErrUnavailable, status, msg.Header.Get("Description"))
-			}
-			return nil
+			return snapshotEnd(msg.Header)
 		}
 		// Each part but the last says which it is: one that was lost with a connection must not go unnoticed.
 		if msg.Reply != "" && !strings.HasSuffix(msg.Reply, "."+strconv.Itoa(len(msg.Data))+"."+strconv.Itoa(n)) {
@@ -295,6 +292,21 @@ func (l *Log) snapshot(ctx context.Context, stream string, begin func(BackupStre
 		if err := msg.Respond(nil); err != nil {
 			return readError(err)
 		}
+	}
+}
+
+// ErrStalled says that a backup was not taken in as fast as it must be: the server waits 10 s for the next part to be wanted.
+var ErrStalled = errors.New("the output took nothing for too long, so the server gave up: let what reads the backup keep up, or write it to a file")
+
+// snapshotEnd reads the message behind a snapshot's last part.
+func snapshotEnd(h nats.Header) error {
+	switch status := h.Get("Status"); status {
+	case "", "204":
+		return nil
+	case "408":
+		return ErrStalled
+	default:
+		return fmt.Errorf("%w: the server gave up: %s %s", ErrUnavailable, status, h.Get("Description"))
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -436,6 +437,77 @@ func TestBackupOfThreeReplicas(t *testing.T) {
 		file = backedUp(t, tt.nc)
 		if got := take(t, js(t, again), "PAYKIT_INBOX", "normalizer", 10, false); !slices.Equal(got, []uint64{4}) {
 			t.Errorf("the normalizer begins with %v", got)
+		}
+	}
+}
+
+// Of two restores at once the later one goes on; the earlier one notices before it deletes or completes anything of it.
+func TestTwoRestoresAtOnce(t *testing.T) {
+	t.Parallel()
+	old := eventlogtest.Start(t).Conn(t)
+	filled(t, eventlogtest.Open(t, old))
+	file := backedUp(t, old)
+	for name, wait := range map[string]bool{"completed meanwhile": false, "in the middle of it": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := eventlogtest.Start(t)
+			nc, otherNC := server.Conn(t), server.Conn(t)
+			begun, earlierEnded, laterEnded := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+			begin := sync.OnceFunc(func() { close(begun) })
+			later := func() {
+				_, err := eventlog.Restore(t.Context(), otherNC, eventlog.Config{}, from(file), func(p eventlog.Progress) {
+					if wait && p.Done {
+						begin()
+						<-earlierEnded
+					}
+				})
+				laterEnded <- err
+				begin()
+			}
+			started := false
+			_, err := eventlog.Restore(t.Context(), nc, eventlog.Config{}, from(file), func(p eventlog.Progress) {
+				if p.Done && !started {
+					started = true
+					go later()
+					<-begun
+				}
+			})
+			close(earlierEnded)
+			if !errors.Is(err, eventlog.ErrOtherRestore) {
+				t.Errorf("the earlier one ended with %v", err)
+			}
+			if err := <-laterEnded; err != nil {
+				t.Errorf("the later one ended with %v", err)
+			}
+			if err := openError(t, nc); err != nil {
+				t.Errorf("open: %v", err)
+			}
+		})
+	}
+}
+
+// A limit that the log has outgrown would be kept by the server, and refuse every event.
+func TestRestoreIntoTooLittleRoom(t *testing.T) {
+	t.Parallel()
+	old := eventlogtest.Start(t).Conn(t)
+	filled(t, eventlogtest.Open(t, old))
+	file := backedUp(t, old)
+	nc := eventlogtest.Start(t).Conn(t)
+	_, err := eventlog.Restore(t.Context(), nc, eventlog.Config{MaxBytes: 1000}, from(file), nil)
+	if err == nil || !strings.Contains(err.Error(), "--max-bytes 1000") {
+		t.Errorf("%v", err)
+	}
+	if err := openError(t, nc); !errors.Is(err, eventlog.ErrNotProvisioned) {
+		t.Errorf("opened: %v", err)
+	}
+}
+
+// The server gives up after 10 s in which nothing was taken: that is told apart from a server that can't be reached.
+func TestStalledBackup(t *testing.T) {
+	t.Parallel()
+	for status, want := range map[string]error{"": nil, "204": nil, "408": eventlog.ErrStalled, "500": eventlog.ErrUnavailable} {
+		if err := eventlog.SnapshotEnd(nats.Header{"Status": {status}}); !errors.Is(err, want) {
+			t.Errorf("%q: %v", status, err)
 		}
 	}
 }

@@ -1,6 +1,10 @@
 package eventlog
 
-import "time"
+import (
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
 
 // SetPatience shortens how long a write waits for its acknowledgement.
 func (l *Log) SetPatience(d time.Duration) { l.patience = d }
@@ -28,3 +32,6 @@ func (l *Log) InboxPays(n int) bool { return l.inbox.pays(n) }
 
 // InboxSingle has the log believe that n single writes took so long.
 func (l *Log) InboxSingle(n int, took time.Duration) { l.inbox.measuredSingle(n, took) }
+
+// SnapshotEnd reads the message behind a snapshot's last part.
+func SnapshotEnd(h nats.Header) error { return snapshotEnd(h) }

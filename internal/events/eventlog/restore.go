@@ -14,11 +14,15 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/oklog/ulid/v2"
 )
 
 // ErrRestoring says that a restore was begun and not ended. The streams are there in part and nobody may work on them;
 // the same restore once more throws them away and begins again.
 var ErrRestoring = errors.New(`a restore was not completed; run "paykit restore" again`)
+
+// ErrOtherRestore says that another restore into the same place was begun after this one. It goes on, and this one has ended.
+var ErrOtherRestore = errors.New("another restore is under way and has taken over from this one: leave it alone until it is complete")
 
 // NotEmptyError says that a restore found something to lose.
 type NotEmptyError struct{ Stream string }
@@ -28,7 +32,7 @@ func (e *NotEmptyError) Error() string {
 }
 
 const (
-	metadataRestoring = "paykit_restoring"     // in every stream's metadata until the restore is complete: the backup's id
+	metadataRestoring = "paykit_restoring"     // in every stream's metadata until the restore is complete: the backup's id and the run's
 	metadataQueues    = "paykit_earlier_queue" // in COMMANDS' stream metadata: [queueOrigin]s, see there
 	metadataFloor     = "paykit_restored_at"   // in a consumer's metadata: where it starts since a restore
 	metadataForgotten = "paykit_forgotten"     // in the LOG's stream metadata: [Forgotten]s, see there
@@ -136,9 +140,14 @@ func Restore(ctx context.Context, nc *nats.Conn, cfg Config, open func() (io.Rea
 	if err != nil {
 		return nil, err
 	}
-	m, err := check(open)
+	m, list, err := check(open)
 	if err != nil {
 		return nil, err
+	}
+	for _, s := range list { // the server would take a limit below what is there, and then refuse every event
+		if s.Name == streamName(cfg.Prefix, streamLog) && cfg.MaxBytes > 0 && uint64(cfg.MaxBytes) <= s.Bytes {
+			return nil, fmt.Errorf("restore: --max-bytes %d: the log in the backup takes %d bytes, and must have room to grow", cfg.MaxBytes, s.Bytes)
+		}
 	}
 	if m.Prefix != cfg.Prefix {
 		return nil, fmt.Errorf("the backup is of the prefix %q, not %q: its subjects can't be changed; restore it with --prefix %s", m.Prefix, cfg.Prefix, m.Prefix)
@@ -150,10 +159,19 @@ func Restore(ctx context.Context, nc *nats.Conn, cfg Config, open func() (io.Rea
 	if err != nil {
 		return nil, fmt.Errorf("restore: %w", err)
 	}
-	r := &restore{l: &Log{cfg: cfg, nc: nc, js: js}, m: m, progress: progress}
+	r := &restore{l: &Log{cfg: cfg, nc: nc, js: js}, m: m, mark: m.ID + " " + ulid.Make().String(), progress: progress}
 	if r.progress == nil {
 		r.progress = func(Progress) {}
 	}
+	report, err := r.run(ctx, open, asked)
+	if err != nil && ctx.Err() == nil && r.overtaken(ctx) {
+		return nil, ErrOtherRestore // whatever it stumbled over
+	}
+	return report, err
+}
+
+func (r *restore) run(ctx context.Context, open func() (io.ReadCloser, error), asked Config) (*RestoreReport, error) {
+	m := r.m
 	if err := r.upload(ctx, open); err != nil {
 		return nil, fmt.Errorf("restore: %w", err)
 	}
@@ -165,7 +183,10 @@ func Restore(ctx context.Context, nc *nats.Conn, cfg Config, open func() (io.Rea
 			return nil, fmt.Errorf("restore consumer %s of %s: %w", c.Name, c.Stream, err)
 		}
 	}
-	report, err := provision(ctx, nc, asked, &completion{floors: floors})
+	if r.overtaken(ctx) {
+		return nil, ErrOtherRestore
+	}
+	report, err := provision(ctx, r.l.nc, asked, &completion{floors: floors})
 	if err != nil {
 		return nil, fmt.Errorf("restore: %w", err)
 	}
@@ -179,19 +200,20 @@ func Restore(ctx context.Context, nc *nats.Conn, cfg Config, open func() (io.Rea
 // the consumers begin behind these sequences, by stream and name.
 type completion struct{ floors map[string]uint64 }
 
-func check(open func() (io.ReadCloser, error)) (*Manifest, error) {
+func check(open func() (io.ReadCloser, error)) (*Manifest, []BackupStream, error) {
 	in, err := open()
 	if err != nil {
-		return nil, fmt.Errorf("restore: %w", err)
+		return nil, nil, fmt.Errorf("restore: %w", err)
 	}
 	defer in.Close()
-	m, _, err := CheckBackup(in)
-	return m, err
+	return CheckBackup(in)
 }
 
 type restore struct {
 	l        *Log
 	m        *Manifest
+	mark     string // of this run: another one, also with the same backup, has another
+	reserved bool   // the place has the mark: whoever puts another one there has taken over
 	done     []BackupStream
 	progress func(Progress)
 }
@@ -221,6 +243,9 @@ func (r *restore) clear(ctx context.Context) error {
 		found[name] = info
 	}
 	log := found[r.l.stream(streamLog)]
+	if r.reserved && log != nil && log.Config.Metadata[metadataRestoring] != r.mark {
+		return ErrOtherRestore // what else is there may be the late end of one that was killed
+	}
 	unfinished := log != nil && notRestoring(log.Config) != nil
 	for name, info := range found {
 		if !unfinished && notRestoring(info.Config) == nil {
@@ -232,6 +257,11 @@ func (r *restore) clear(ctx context.Context) error {
 		if found[name] == nil {
 			continue
 		}
+		if err := r.still(ctx, name, found[name].Config.Metadata[metadataRestoring]); errors.Is(err, ErrNotProvisioned) {
+			continue
+		} else if err != nil {
+			return err
+		}
 		if err := r.l.js.DeleteStream(ctx, name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 			return fmt.Errorf("delete %s, which an earlier restore has left: %w", name, readError(err))
 		}
@@ -239,15 +269,37 @@ func (r *restore) clear(ctx context.Context) error {
 	return r.reserve(ctx)
 }
 
+// still makes sure that a stream has the mark that it was seen with. One that is gone is [ErrNotProvisioned].
+func (r *restore) still(ctx context.Context, name, mark string) error {
+	info, err := streamInfo(ctx, r.l.js, name)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if info.Config.Metadata[metadataRestoring] != mark {
+		return ErrOtherRestore
+	}
+	return nil
+}
+
+// overtaken tells whether the LOG carries another run's mark, or none any more.
+func (r *restore) overtaken(ctx context.Context) bool {
+	return r.reserved && errors.Is(r.still(ctx, r.l.stream(streamLog), r.mark), ErrOtherRestore)
+}
+
 // reserve marks the place: the server does not list a stream while it takes it in, and nobody is to provision meanwhile.
 func (r *restore) reserve(ctx context.Context) error {
 	log := r.l.stream(streamLog)
 	i := slices.IndexFunc(streams(r.l.cfg), func(s jetstream.StreamConfig) bool { return s.Name == log })
 	config := streams(r.l.cfg)[i]
-	config.Metadata = map[string]string{metadataRestoring: r.m.ID}
-	if _, err := r.l.js.CreateStream(ctx, config); err != nil {
+	config.Metadata = map[string]string{metadataRestoring: r.mark}
+	_, err := r.l.js.CreateStream(ctx, config)
+	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+		return ErrOtherRestore
+	}
+	if err != nil {
 		return fmt.Errorf("reserve %s: %w", log, readError(err))
 	}
+	r.reserved = true
 	return nil
 }
 
@@ -278,6 +330,9 @@ func (r *restore) streams(ctx context.Context, open func() (io.ReadCloser, error
 			return err
 		}
 		if s.Name == r.l.stream(streamLog) { // which was only reserved; by now others carry the mark
+			if err := r.still(ctx, s.Name, r.mark); err != nil {
+				return err
+			}
 			if err := r.l.js.DeleteStream(ctx, s.Name); err != nil {
 				return fmt.Errorf("%s: %w", s.Name, readError(err))
 			}
@@ -352,7 +407,7 @@ func (r *restore) config(s BackupStream) (map[string]any, error) {
 			}
 		}
 	}
-	metadata[metadataRestoring] = r.m.ID
+	metadata[metadataRestoring] = r.mark
 	config["metadata"] = metadata
 	if r.l.cfg.Replicas > 0 {
 		config["num_replicas"] = r.l.cfg.Replicas
@@ -403,6 +458,9 @@ func (r *restore) complete(ctx context.Context) error {
 		info, err := streamInfo(ctx, r.l.js, name)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
+		}
+		if info.Config.Metadata[metadataRestoring] != r.mark {
+			return ErrOtherRestore
 		}
 		config := info.Config
 		config.Metadata = maps.Clone(config.Metadata)
