@@ -217,8 +217,8 @@ func (c restoreCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	open := func() (io.ReadCloser, error) { return os.Open(c.File) } //nolint:gosec // G304: the operator names the file
-	if c.File == "-" {                                               // it is read twice
+	open := func() (io.ReadCloser, error) { return os.Open(c.File) }
+	if c.File == "-" { // it is read twice
 		kept, size, err := spool(os.Stdin)
 		if err != nil {
 			return err

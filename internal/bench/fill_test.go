@@ -169,14 +169,14 @@ func (f *filler) group(first int) {
 			return events.DecideProviderAccount(last, events.LinkAccount{ProviderID: fillProvider, ProviderCustomerID: account}, cause("/paykit/worker", "", i))
 		})
 		f.link(account, eventlog.Link{Entity: events.EntityCustomer, ID: customerID, CustomerID: customerID})
-		print := fmt.Sprintf("fp_%d", number)
+		fingerprint := fmt.Sprintf("fp_%d", number)
 		f.append(&one{}, func(last *events.Event) (*events.Event, error) {
 			return events.DecidePaymentMethod(last, events.MethodObserved{ProviderID: fillProvider, Method: events.Method{
 				ID: fmt.Sprintf("pm_fill_%d", number), ProviderCustomerID: account, Attached: true, Type: "card", Brand: "visa",
-				Last4: "4242", ExpiryMonth: 12, ExpiryYear: 2034, Fingerprint: print,
+				Last4: "4242", ExpiryMonth: 12, ExpiryYear: 2034, Fingerprint: fingerprint,
 			}}, cause("/paykit/ingest", "", i))
 		})
-		f.link(eventlog.CardObject(customerID, print), eventlog.Link{Entity: events.EntityPaymentMethod, ID: methodID, CustomerID: customerID})
+		f.link(eventlog.CardObject(customerID, fingerprint), eventlog.Link{Entity: events.EntityPaymentMethod, ID: methodID, CustomerID: customerID})
 	}
 	for round := range fillCharges {
 		f.charges(first, round, cause)

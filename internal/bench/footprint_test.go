@@ -27,7 +27,7 @@ const (
 func programs(b *testing.B) (dir string) {
 	b.Helper()
 	dir = b.TempDir()
-	build := exec.CommandContext(b.Context(), "go", "build", "-trimpath", "-ldflags=-s -w", "-o", dir, "../../cmd/...")
+	build := exec.CommandContext(b.Context(), "go", "build", "-trimpath", "-ldflags=-s -w", "-o", dir, "../../cmd/...") //nolint:gosec // G204: our own programs
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		b.Fatalf("%v: %s", err, out)
@@ -43,7 +43,6 @@ type child struct {
 
 	mu    sync.Mutex
 	lines []string // of its output so far; guarded by mu
-	ready time.Duration
 }
 
 // start runs a program until stop is called or the benchmark ends.
@@ -164,7 +163,7 @@ func processes(b *testing.B, bins, dir string, measure func(*child) float64) (m 
 	b.Helper()
 	own := b.TempDir() // of the daemons; with the views, so that the projector need not read the whole log first
 	if dir != "" {
-		views, err := os.ReadFile(filepath.Join(dir, "views.db")) //nolint:gosec // our own file
+		views, err := os.ReadFile(filepath.Join(dir, "views.db"))
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -60,8 +60,10 @@ func BenchmarkGrowth(b *testing.B) {
 		name        string
 		short, long float64
 	}{
-		{"dev, which has the server in it", short.memory.dev, long.memory.dev}, {"ingest", short.memory.ingest, long.memory.ingest},
-		{"worker", short.memory.worker, long.memory.worker}, {"projector", short.memory.projector, long.memory.projector},
+		{"dev, which has the server in it", short.memory.dev, long.memory.dev},
+		{"ingest", short.memory.ingest, long.memory.ingest},
+		{"worker", short.memory.worker, long.memory.worker},
+		{"projector", short.memory.projector, long.memory.projector},
 	} {
 		figure("memory per million events, "+one.name, (one.long-one.short)/millions, "MiB", bound{})
 	}

@@ -37,13 +37,13 @@ func BenchmarkRebuild(b *testing.B) {
 	log := filledLog(b, dir)
 	var ratios, rates, bares, times, heaps, sizes []float64
 	for range rounds {
-		bare := consumeBare(b, log.Conn(), uint64(n)) //nolint:gosec // G115: a count
+		bare := consumeBare(b, log.Conn(), uint64(n))
 		into := b.TempDir()
 		runtime.GC()
 		peak := watchMemory(b)
 		began := time.Now()
 		r, err := projections.Rebuild(b.Context(), log, into, projections.RebuildOptions{})
-		if err != nil || r.Sequence != uint64(n) { //nolint:gosec // G115: a count
+		if err != nil || r.Sequence != uint64(n) {
 			b.Fatalf("rebuild: %+v, %v", r, err)
 		}
 		took := time.Since(began)

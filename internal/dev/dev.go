@@ -111,7 +111,7 @@ func Run(ctx context.Context, c Config, ready func(Addresses)) (err error) {
 
 	g.Go(func() error {
 		defer stopSandbox() // last, so that calls in hand get their answers
-		return runParts(gctx, c, a, ns, httpListener, secrets, stripe, func() { ready(a) })
+		return runParts(gctx, c, a, httpListener, secrets, stripe, func() { ready(a) })
 	})
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
@@ -138,7 +138,7 @@ func (c Config) withDefaults() Config {
 func address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
 // runParts provisions the streams and runs ingest, worker and projector on connections of their own.
-func runParts(ctx context.Context, c Config, a Addresses, ns *server.Server, l net.Listener, secrets []string, stripe daemon.StripeAPI, ready func()) error {
+func runParts(ctx context.Context, c Config, a Addresses, l net.Listener, secrets []string, stripe daemon.StripeAPI, ready func()) error {
 	n := daemon.NATS{URL: a.NATS, Prefix: c.Prefix, Env: c.Env}
 	nc, err := n.Connect("dev", c.Logger)
 	if err != nil {

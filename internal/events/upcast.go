@@ -106,7 +106,7 @@ func (u Upcasters) Decode(b []byte) (*Event, error) {
 		return nil, err
 	}
 	if len(data) > 0 {
-		if err := json.Unmarshal(data, &e.Event.Data); err != nil {
+		if err := json.Unmarshal(data, &e.Data); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 		}
 	}

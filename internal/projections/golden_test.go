@@ -183,7 +183,8 @@ func (s *script) goldenSessions(customer string) {
 	paid := seen("paid", events.SessionComplete)
 	paid.Paid = true
 	for i, end := range []events.CheckoutInput{
-		events.CheckoutObserved{Session: paid}, events.CheckoutObserved{Session: seen("1", events.SessionExpired)},
+		events.CheckoutObserved{Session: paid},
+		events.CheckoutObserved{Session: seen("1", events.SessionExpired)},
 		events.CheckoutRejected{Failure: events.NewFailure(events.FailureProviderRejected, "")},
 	} {
 		name := fmt.Sprint(i)
@@ -196,7 +197,9 @@ func (s *script) goldenSessions(customer string) {
 				ID: id, ProviderID: "stripe", Amount: 4900, Currency: "usd", Description: "Starter plan", AttachMethod: true,
 				SuccessURL: "https://app.example.com/ok", Metadata: map[string]string{"plan": "starter"}, CommandDigest: events.Digest([]byte(name)),
 			},
-			events.CheckoutObserved{Session: seen(name, events.SessionOpen)}, events.ExpireCheckout{}, end,
+			events.CheckoutObserved{Session: seen(name, events.SessionOpen)},
+			events.ExpireCheckout{},
+			end,
 		} {
 			if i == 2 && in == (events.ExpireCheckout{}) {
 				continue
@@ -230,8 +233,12 @@ func (s *script) goldenMethods(customer string) {
 	}
 	id := events.PaymentMethodID("stripe", "pm_1")
 	for _, in := range []events.PaymentMethodInput{
-		card("4242"), card("4444"), events.MethodExpiring{}, events.SetDefaultMethod{},
-		events.DefaultSet{RequestedAt: s.now.AddDate(0, 0, 1)}, events.DetachMethod{}, events.MethodGone{},
+		card("4242"), card("4444"),
+		events.MethodExpiring{},
+		events.SetDefaultMethod{},
+		events.DefaultSet{RequestedAt: s.now.AddDate(0, 0, 1)},
+		events.DetachMethod{},
+		events.MethodGone{},
 	} {
 		s.method1(customer, id, in)
 	}
@@ -274,9 +281,12 @@ func (s *script) goldenCharges(customer string) {
 	for i, list := range []inputs{
 		func(id string) []events.ChargeInput {
 			return []events.ChargeInput{
-				pay(id, events.PaymentRequiresConfirmation), action(id), events.ConfirmUnanswered{}, pay(id, events.PaymentSucceeded),
+				pay(id, events.PaymentRequiresConfirmation), action(id),
+				events.ConfirmUnanswered{},
+				pay(id, events.PaymentSucceeded),
 				events.RefundCharge{RefundID: events.RefundID(id, "r"), Amount: 900, Reason: "requested_by_customer", CommandDigest: events.Digest([]byte("r"))},
-				refund(id, events.RefundPending), refund(id, events.RefundSucceeded), events.RefundTotalObserved{Total: 1000},
+				refund(id, events.RefundPending), refund(id, events.RefundSucceeded),
+				events.RefundTotalObserved{Total: 1000},
 				refund(id, events.RefundFailed), dispute("needs_response"), dispute("lost"),
 				events.FraudWarningObserved{Report: events.FraudWarningReport{ID: "issfr_1", Type: "unauthorized_use_of_card"}},
 			}

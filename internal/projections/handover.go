@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/rs/zerolog"
 	"go.etcd.io/bbolt"
 	bbolterrors "go.etcd.io/bbolt/errors"
 
@@ -166,7 +167,7 @@ func compareFiles(ctx context.Context, log *eventlog.Log, held *store, next stri
 	}
 	at, _, err := held.checkpoint()
 	if err != nil || at == 0 || held.fits(ctx, log, info) != nil {
-		return h, nil //nolint:nilerr // nothing to compare with: the new one is sound
+		return h, nil // nothing to compare with: the new one is sound
 	}
 	n, err := openStore(next, storeOptions{})
 	if err != nil {
@@ -296,10 +297,11 @@ func (p *Projector) takeNext(ctx context.Context) error {
 		}
 	}
 	if why := unfit(err); why != nil {
+		var notClosed error
 		if n != nil {
-			err = n.close()
+			notClosed = n.close()
 		}
-		return errors.Join(p.refuseNext(path, why))
+		return errors.Join(notClosed, p.refuseNext(path, why))
 	}
 	if err == nil {
 		err = n.fill(ctx, p.log, p.store.Load().has(), nil)
@@ -320,11 +322,11 @@ func (p *Projector) takeNext(ctx context.Context) error {
 		return err
 	}
 	p.metrics.handovers.WithLabelValues(map[bool]string{false: "equal", true: "differs"}[h.Differs]).Inc()
-	e := p.logger.Info()
+	level := zerolog.InfoLevel
 	if h.Differs {
-		e = p.logger.Error()
+		level = zerolog.ErrorLevel
 	}
-	e.Uint64("stream_seq", h.Sequence).Str("old_digest", h.OldDigest).Str("new_digest", h.NewDigest).Str("aside", h.Aside).
+	p.logger.WithLevel(level).Uint64("stream_seq", h.Sequence).Str("old_digest", h.OldDigest).Str("new_digest", h.NewDigest).Str("aside", h.Aside).
 		Bool("differs", h.Differs).Msg("rebuilt views taken over")
 	return old.close() // waits for the queries that read it
 }

@@ -409,7 +409,7 @@ func TestShadow(t *testing.T) {
 	log := eventlogtest.Provisioned(t)
 	l := newLive(t, log)
 	customer, _ := l.sync("ada", "ada@example.com")
-	charge, last := l.charge(customer, "one")
+	charge, _ := l.charge(customer, "one")
 	dir := t.TempDir()
 	p := startProjector(t, log, dir)
 	if _, err := ShadowSwitch(t.Context(), log, dir, time.Second); err == nil {

@@ -120,13 +120,12 @@ func (s *script) step(r *rand.Rand) {
 	}
 }
 
-func (s *script) attach(customer, providerMethodID string) string {
+func (s *script) attach(customer, providerMethodID string) {
 	s.tb.Helper()
 	id := events.PaymentMethodID("stripe", providerMethodID)
 	s.store(events.DecidePaymentMethod(s.last[id], events.MethodObserved{ProviderID: "stripe", Method: events.Method{
 		ID: providerMethodID, Attached: true, Type: "card", Brand: "visa", Last4: "4242", ExpiryMonth: 12, ExpiryYear: 2030,
 	}}, s.cause(customer)))
-	return id
 }
 
 func (s *script) method(id string, in events.PaymentMethodInput) {

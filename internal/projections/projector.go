@@ -81,7 +81,7 @@ func Open(dir string, log *eventlog.Log, cfg Config) (*Projector, error) {
 	if p.now == nil {
 		p.now = time.Now
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil { //nolint:gosec // G703: the operator's own data directory
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open the views: %w", err)
 	}
 	if err := p.forgetWishes(); err != nil {

@@ -405,7 +405,7 @@ func panickedInBolt() bool {
 func setAside(path, reason string, now time.Time) (string, error) {
 	to := asideName(path, reason, now)
 	// A crash after the rename leaves no views' file: the next start makes a new one.
-	if err := os.Rename(path, to); err != nil { //nolint:gosec // G703: the operator's own data directory
+	if err := os.Rename(path, to); err != nil {
 		return "", fmt.Errorf("set %s aside: %w", path, err)
 	}
 	crashpoint.Hit("projector.set_aside")
@@ -417,7 +417,7 @@ func asideName(path, reason string, now time.Time) string {
 	base := path + "." + reason + "-" + now.UTC().Format("20060102T150405.000Z")
 	to := base
 	for n := 2; ; n++ {
-		if _, err := os.Lstat(to); errors.Is(err, os.ErrNotExist) { //nolint:gosec // G703: the operator's own data directory
+		if _, err := os.Lstat(to); errors.Is(err, os.ErrNotExist) {
 			return to
 		}
 		to = base + "-" + strconv.Itoa(n)

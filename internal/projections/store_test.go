@@ -116,7 +116,7 @@ func TestOpenTellsWhatIsWrongWithAFile(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, read through %v", name, readThrough), func(t *testing.T) {
 				t.Parallel()
 				path := filepath.Join(t.TempDir(), FileName)
-				if err := os.WriteFile(path, sound, 0o600); err != nil { //nolint:gosec // G703: the test's own folder
+				if err := os.WriteFile(path, sound, 0o600); err != nil {
 					t.Fatal(err)
 				}
 				tt.spoil(t, path, int64(len(sound)))
@@ -166,7 +166,7 @@ func TestOpenAfterAnyCut(t *testing.T) {
 	}
 	for size := 1; size < used; size += os.Getpagesize() / 2 {
 		path := filepath.Join(t.TempDir(), FileName)
-		if err := os.WriteFile(path, sound[:size], 0o600); err != nil { //nolint:gosec // G703: the test's own folder
+		if err := os.WriteFile(path, sound[:size], 0o600); err != nil {
 			t.Fatal(err)
 		}
 		s, err := openStore(path, storeOptions{})
@@ -192,7 +192,7 @@ func TestOpenAfterAnyZeroedPage(t *testing.T) {
 	page := os.Getpagesize()
 	noticed := 0
 	for at := 0; at < len(sound); at += page {
-		if err := os.WriteFile(path, sound, 0o600); err != nil { //nolint:gosec // G703: the test's own folder
+		if err := os.WriteFile(path, sound, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		overwrite(t, path, int64(at), page)

@@ -41,7 +41,9 @@ func (w *world) handler() (h *commands.Handler, stop func()) {
 func (w *world) execute(h *commands.Handler, verb, key, body string) string {
 	w.t.Helper()
 	result, err := h.Execute(w.t.Context(), verb, []byte(body), commands.Meta{IdempotencyKey: key})
-	var about struct{ ID string }
+	var about struct {
+		ID string `json:"id"`
+	}
 	if err == nil {
 		err = json.Unmarshal(result.Body, &about)
 	}

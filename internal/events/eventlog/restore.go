@@ -103,7 +103,7 @@ type Forgotten struct {
 // so restores of restores add up.
 func forgottenTimes(text string) ([]Forgotten, error) {
 	var list []Forgotten
-	for _, field := range strings.Fields(text) {
+	for field := range strings.FieldsSeq(text) {
 		from, until, ok := strings.Cut(field, "@")
 		begin, err := strconv.ParseInt(from, 10, 64)
 		end, errEnd := strconv.ParseInt(until, 10, 64)

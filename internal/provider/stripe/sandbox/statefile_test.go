@@ -309,7 +309,7 @@ func (w *world) reopens(content, want string) {
 // reopen starts a sandbox on a file of that content and returns what it then holds, and the name of the file put aside.
 func reopen(t *testing.T, file, content string) (rows, aside string) {
 	t.Helper()
-	if err := os.WriteFile(file, []byte(content), 0o600); err != nil { //nolint:gosec // G703: the test's own folder
+	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
