@@ -110,7 +110,7 @@ func (u Upcasters) Decode(b []byte) (*Event, error) {
 			return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 		}
 	}
-	return e.Event.read(b, data)
+	return e.read(b, data)
 }
 
 // check looks at the attributes and answers the schema version.

@@ -47,7 +47,7 @@ func TestQueriesWhileAFileIsTakenOver(t *testing.T) {
 	}
 	asking.Go(func() {
 		for ; ctx.Err() == nil; appended++ {
-			_, last = l.sync(fmt.Sprintf("while_%d", appended), "x@example.com")
+			_, last = l.sync(fmt.Sprintf("while_%d", appended), "x@example.com") //nolint:contextcheck // it has the test's own
 		}
 	})
 	// A reader that holds the old file for as long as it likes.

@@ -31,7 +31,7 @@ func startBrowser(t *testing.T) context.Context {
 	if path == "" {
 		path = "/usr/bin/chromium"
 	}
-	if info, err := os.Stat(path); err != nil || info.IsDir() { //nolint:gosec // the path is the developer's own word
+	if info, err := os.Stat(path); err != nil || info.IsDir() {
 		t.Fatalf("no browser at %s: run .ci/install-browser (or apt-get install chromium), or set CHROMIUM to one", path)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), browserTime)
@@ -185,10 +185,10 @@ func (p *tab) picture(name string) {
 		return
 	}
 	png := mustAsk(p, chromedp.FullScreenshot(100))
-	if err := os.MkdirAll(dir, 0o750); err != nil { //nolint:gosec // the folder is the developer's own word
+	if err := os.MkdirAll(dir, 0o750); err != nil {
 		p.t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, name+".png"), png, 0o600); err != nil { //nolint:gosec // the same folder
+	if err := os.WriteFile(filepath.Join(dir, name+".png"), png, 0o600); err != nil {
 		p.t.Fatal(err)
 	}
 }
