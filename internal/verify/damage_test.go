@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -216,4 +217,63 @@ func TestFlippedBitInTheStreamsFile(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	t.Logf("%d events up to %d: %s", r.Events, r.LastSequence, problems(r))
+}
+
+// A server whose index is gone reads a stream's files up to the first damage, and goes on with what stands before it. The log
+// looks whole then; a link leads to what is gone.
+func TestLogThatLostItsEnd(t *testing.T) {
+	t.Parallel()
+	server := eventlogtest.Start(t)
+	nc := server.Conn(t)
+	log := eventlogtest.Open(t, nc)
+	for i := range 3 {
+		s := charged(t, nc, fmt.Sprintf("user_%d", i))
+		charge := s.chargeID()
+		err := log.PutLink(t.Context(), provider, "pi_"+charge, eventlog.Link{Entity: events.EntityCharge, ID: charge, CustomerID: events.CustomerID(fmt.Sprintf("user_%d", i))})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	sound, err := verify.Log(t.Context(), log, verify.Options{Grace: time.Nanosecond})
+	if err != nil || !sound.OK {
+		t.Fatalf("%s, %v", problems(sound), err)
+	}
+	server.Stop()
+	folder := filepath.Join(server.StoreDir, "jetstream", "*", "streams", "PAYKIT_LOG", "msgs")
+	blocks, err := filepath.Glob(filepath.Join(folder, "*.blk"))
+	if err != nil || len(blocks) != 1 {
+		t.Fatalf("the stream's blocks: %v, %v", blocks, err)
+	}
+	b, err := os.ReadFile(blocks[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[bytes.LastIndex(b, []byte(`"type":"customer.created"`))] ^= 1
+	if err := os.WriteFile(blocks[0], b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	index, err := filepath.Glob(filepath.Join(folder, "index.db"))
+	if err != nil || len(index) != 1 {
+		t.Fatalf("the stream's index: %v, %v", index, err)
+	}
+	if err := os.Remove(index[0]); err != nil {
+		t.Fatal(err)
+	}
+	server.Resume()
+	r, err := verify.Log(t.Context(), eventlogtest.Open(t, server.Conn(t)), verify.Options{Grace: time.Nanosecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.LastSequence >= sound.LastSequence {
+		t.Fatalf("the server kept %d of %d events: nothing is tested", r.LastSequence, sound.LastSequence)
+	}
+	lost := 0
+	for _, p := range r.Problems {
+		if p.Entity == string(events.EntityCharge) && strings.HasPrefix(p.Problem, "lost: a link") {
+			lost++
+		}
+	}
+	if r.OK || lost != 1 {
+		t.Errorf("the log lost its last charge: %s", problems(r))
+	}
 }

@@ -22,6 +22,7 @@ const patience = 5 * time.Second
 type Options struct {
 	Patience time.Duration             // until a log that yields nothing more is asked why; 0 = 5 s
 	Progress func(sequence, of uint64) // told after each batch; nil = nobody
+	Grace    time.Duration             // how long a link may be there without its event; 0 = 10 min
 	Books    bool                      // keep what the log says of money, for [Report.Ledger]: about 300 bytes a charge
 }
 
@@ -56,6 +57,9 @@ func Log(ctx context.Context, log *eventlog.Log, o Options) (*Report, error) {
 	if o.Patience == 0 {
 		o.Patience = patience
 	}
+	if o.Grace == 0 {
+		o.Grace = grace
+	}
 	if o.Progress == nil {
 		o.Progress = func(uint64, uint64) {}
 	}
@@ -71,6 +75,9 @@ func Log(ctx context.Context, log *eventlog.Log, o Options) (*Report, error) {
 		w.check.report.books = newBooks()
 	}
 	if err := w.run(ctx); err != nil {
+		return nil, fmt.Errorf("verify: %w", err)
+	}
+	if err := w.witnesses(ctx); err != nil {
 		return nil, fmt.Errorf("verify: %w", err)
 	}
 	w.check.report.Entities = len(w.check.entities)
