@@ -2,6 +2,7 @@ package provider
 
 import (
 	"context"
+	"errors"
 
 	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
@@ -58,6 +59,50 @@ func (a *Applier) closed(ctx context.Context, at sighting, customerID, providerC
 	return c.Deleted() || standing == accountGone, err
 }
 
+var errClosed = errors.New("the customer was deleted or the account unlinked")
+
+// updateOpen is update for what a delivery may change only while the customer is there and the account linked. Both are asked
+// for once more right before something is appended: what was read of them before may be older than the unlinking, and the
+// worker, which then takes everything off the account, has been there already.
+func (a *Applier) updateOpen(
+	ctx context.Context, at sighting, entity events.Entity, id, customerID, providerCustomerID string, decide decision,
+) (Applied, error) {
+	got, err := a.update(ctx, entity, id, func(last *events.Event) (*events.Event, error) {
+		e, err := decide(last)
+		if err != nil || e == nil || a.cfg.Source == SourceWorker {
+			return e, err
+		}
+		c, standing, err := a.fresh().stands(ctx, at.providerID, customerID, providerCustomerID)
+		switch {
+		case err != nil:
+			return nil, err
+		case c.Deleted() || standing == accountGone:
+			return nil, errClosed
+		case last == nil && standing != accountLinked: // it has no owner but the account
+			return nil, ErrOwnerUnknown
+		}
+		return e, nil
+	})
+	if errors.Is(err, errClosed) {
+		return gone(customerID), nil
+	}
+	return got, err
+}
+
+// fresh is the applier that reads from the leader, past what was read before.
+func (a *Applier) fresh() *Applier {
+	one := *a
+	one.log = leading{a.log}
+	return &one
+}
+
+// leading reads from the leader.
+type leading struct{ ApplierLog }
+
+func (l leading) Load(ctx context.Context, entity events.Entity, id string) (eventlog.Entry, error) {
+	return l.LoadFromLeader(ctx, entity, id) //nolint:wrapcheck // as LoadFromLeader gave it
+}
+
 // customer applies the making or deleting of a provider customer. The app owns the profile, so nothing else matters.
 func (a *Applier) customer(ctx context.Context, at sighting, o CustomerSeen) (Applied, error) {
 	if a.foreign(o.Owner) {
@@ -69,7 +114,8 @@ func (a *Applier) customer(ctx context.Context, at sighting, o CustomerSeen) (Ap
 	if !a.ours(o.Owner) {
 		return Applied{Outcome: OutcomeNotOurs}, nil
 	}
-	entry, err := a.load(ctx, events.EntityCustomer, o.Owner.Customer)
+	// What others read of the customer may be from before its deletion, and nothing is linked to a deleted one.
+	entry, err := a.fresh().load(ctx, events.EntityCustomer, o.Owner.Customer)
 	if err != nil {
 		return Applied{}, err
 	}

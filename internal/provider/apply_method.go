@@ -52,7 +52,7 @@ func (a *Applier) method(ctx context.Context, at sighting, o MethodSeen) (Applie
 			return Applied{}, err
 		}
 	}
-	return a.update(ctx, events.EntityPaymentMethod, id, func(last *events.Event) (*events.Event, error) {
+	return a.updateOpen(ctx, at, events.EntityPaymentMethod, id, ref.ID, m.ProviderCustomerID, func(last *events.Event) (*events.Event, error) {
 		return events.DecidePaymentMethod(last,
 			events.MethodObserved{ProviderID: at.providerID, Method: m, DuplicateOf: duplicateOf}, a.cause(at, ref))
 	})

@@ -30,7 +30,7 @@ func (a *Applier) session(ctx context.Context, at sighting, s events.Session) (A
 	if closed {
 		return gone(ref.ID), nil
 	}
-	return a.update(ctx, events.EntityCheckout, s.Owner.Checkout, func(last *events.Event) (*events.Event, error) {
+	return a.updateOpen(ctx, at, events.EntityCheckout, s.Owner.Checkout, ref.ID, s.ProviderCustomerID, func(last *events.Event) (*events.Event, error) {
 		return events.DecideCheckout(last, events.CheckoutObserved{Session: s}, a.cause(at, ref))
 	})
 }
@@ -59,7 +59,7 @@ func (a *Applier) updateSetup(ctx context.Context, at sighting, id, providerCust
 	if closed {
 		return gone(ref.ID), nil
 	}
-	return a.update(ctx, events.EntitySetup, id, func(last *events.Event) (*events.Event, error) {
+	return a.updateOpen(ctx, at, events.EntitySetup, id, ref.ID, providerCustomerID, func(last *events.Event) (*events.Event, error) {
 		return events.DecideSetup(last, in, a.cause(at, ref))
 	})
 }

@@ -32,7 +32,8 @@ func (w *Worker) customerDeleted(ctx context.Context, r request) error {
 		return fmt.Errorf("dead letters of %s: %w", customer.ID, err)
 	}
 	for _, d := range dead {
-		if d.At.After(r.event.Time) {
+		// Events' times are cut to milliseconds: a letter from right before the deletion is "after" it by a part of one.
+		if events.Millis(d.At).After(r.event.Time) {
 			continue // of its new life
 		}
 		if err := w.log.EraseDead(ctx, d.Sequence); err != nil {

@@ -12,8 +12,10 @@ import (
 
 // reading is the log as one delivery sees it: a customer and an account that it has read stay as they were while it is
 // worked on, unless it changes them itself, and so does what another delivery read of them since this one was received. That is
-// as good as reading them again: this one might have been worked on at that moment, and whoever deletes a customer erases the
-// deliveries that were stored before, so also one that was found to be of a living customer a moment before.
+// enough to find whose a delivery is, and for money, which counts whatever becomes of the customer; and whoever deletes a
+// customer erases the deliveries that were stored before. It is not enough to open anything of the customer's: an account
+// that was unlinked since has had its methods detached, once. What may only change while the account is linked asks the
+// leader again, right before it appends: see [Applier.updateOpen].
 //
 // What its payment's report will ask for is read ahead, all of it at once: the server answers reads and writes of a stream in
 // turns, so each read after another costs a turn of everybody's writes. Each of these answers is given once; who asks again
@@ -106,6 +108,17 @@ func (r *reading) Load(ctx context.Context, entity events.Entity, id string) (ev
 		r.recent.put(id, got.entry, got.at)
 	}
 	return got.entry, got.err //nolint:wrapcheck // as Load gave it
+}
+
+// LoadFromLeader asks again, whatever was read before.
+func (r *reading) LoadFromLeader(ctx context.Context, entity events.Entity, id string) (eventlog.Entry, error) {
+	at := time.Now()
+	e, err := r.ApplierLog.LoadFromLeader(ctx, entity, id)
+	if err == nil && (entity == events.EntityCustomer || entity == events.EntityProviderAccount) {
+		r.entries[id] = e
+		r.recent.put(id, e, at)
+	}
+	return e, err //nolint:wrapcheck // as LoadFromLeader gave it
 }
 
 func (r *reading) Update(ctx context.Context, entity events.Entity, id string,

@@ -137,3 +137,71 @@ func TestWaitingDeliveriesShareWhatIsRead(t *testing.T) {
 		t.Error("a delivery of a deleted customer is kept")
 	}
 }
+
+// What others read of a customer says nothing of what came after: a delivery that waited meanwhile saves no method and opens no
+// page once the account is unlinked or the customer deleted, while money counts all the same.
+func TestWaitingDeliveriesOpenNothingThatWasClosed(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(b *buyer){"unlinked": (*buyer).unlink, "deleted": (*buyer).delete} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			in := newIngest(t, options{asleep: true})
+			b := in.buyer().charge("")
+			known := in.buyer().checkout().setup()
+			l := &listening{Log: in.log}
+			hooks := in.hooks()[stripeID]
+			n := provider.NewNormalizer(l, in.hooks(), provider.NormalizerConfig{Logger: zerolog.Nop()})
+			work := func(b *buyer, body string, received time.Time) { l.handle(t, hooks, n, body, received) }
+			saved := events.PaymentMethodID(stripeID, "pm_"+known.n)
+			work(known, known.event("payment_method.attached", known.method()), time.Time{})
+
+			waiting := time.Now()
+			for _, b := range []*buyer{b, known} {
+				work(b, b.event("invoice.paid", object(fields{"id": "in_1", "object": "invoice", "customer": b.cus})), waiting)
+				end(b)
+			}
+			before := in.last()
+			work(b, b.event("payment_method.attached", b.method()), waiting)
+			for _, body := range []string{
+				known.event("payment_method.updated", known.method(fields{"card": fields{"brand": "visa", "last4": "1881", "exp_month": 1, "exp_year": 2035, "fingerprint": "other"}})),
+				known.event("checkout.session.completed", known.session("complete", "paid")),
+				known.event("checkout.session.completed", known.setupSession("complete")),
+				known.event("setup_intent.succeeded", known.setupIntent()),
+			} {
+				work(known, body, waiting)
+			}
+			if got := in.types(before); len(got) > 0 {
+				t.Errorf("events %v were appended", got)
+			}
+			if m := in.state(events.EntityPaymentMethod, events.PaymentMethodID(stripeID, "pm_"+b.n)); m != nil {
+				t.Errorf("a method is saved: %+v", m)
+			}
+			if m := in.state(events.EntityPaymentMethod, saved); m == nil || m.Data.PaymentMethod.Last4 != "4242" {
+				t.Errorf("the saved method is %+v", m)
+			}
+			work(b, b.event("payment_intent.succeeded", b.intent("succeeded")), waiting)
+			if c := in.chargeState(b.chargeID); c.Status != events.ChargeStatusSucceeded {
+				t.Errorf("the charge is %s", c.Status)
+			}
+		})
+	}
+}
+
+// Nothing is linked to a deleted customer, also by a delivery that waited while others found the customer living.
+func TestWaitingDeliveriesLinkNothingToTheDeleted(t *testing.T) {
+	t.Parallel()
+	in := newIngest(t, options{asleep: true})
+	b := in.unlinkedBuyer()
+	if err := in.log.PutLink(t.Context(), stripeID, b.cus, eventlog.Link{Entity: events.EntityCustomer, ID: b.ref.ID, CustomerID: b.ref.ID}); err != nil {
+		t.Fatal(err)
+	}
+	l := &listening{Log: in.log}
+	n := provider.NewNormalizer(l, in.hooks(), provider.NormalizerConfig{Logger: zerolog.Nop()})
+	waiting := time.Now()
+	l.handle(t, in.hooks()[stripeID], n, b.event("invoice.paid", object(fields{"id": "in_1", "object": "invoice", "customer": b.cus})), waiting)
+	b.delete()
+	l.handle(t, in.hooks()[stripeID], n, b.event("customer.created", b.customerObject()), waiting)
+	if account := in.state(events.EntityProviderAccount, events.ProviderAccountID(b.ref.ID, stripeID)); account != nil {
+		t.Errorf("the account is %+v", account)
+	}
+}

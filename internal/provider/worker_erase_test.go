@@ -211,3 +211,31 @@ func (w *world) profile(p *person) eventlog.Revision {
 	}
 	return r
 }
+
+// A dead letter of before the deletion is erased, also one of the same millisecond, which is as exact as an event's time is; one
+// of a new life stays.
+func TestErasingLettersOfTheSameMillisecond(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.buyer("pm_card_visa")
+	message := p.deleted()
+	deleted, err := w.log.LoadFromLeader(t.Context(), events.EntityCustomer, p.ref.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, after := range map[string]time.Duration{"cmd_before": time.Millisecond - 1, "cmd_later": time.Millisecond} {
+		err := w.log.Bury(t.Context(), eventlog.DeadLetter{
+			Stage: "commands", ID: id, CustomerID: p.ref.ID, Body: []byte(`{}`), Reason: "x", At: deleted.Event.Time.Add(after),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := w.worker().CarryOut(t.Context(), message); got != eventlog.Done() {
+		t.Fatalf("%+v\n%s", got, w.logs)
+	}
+	dead, err := w.log.DeadLetters(t.Context(), p.ref.ID)
+	if err != nil || len(dead) != 1 || dead[0].ID != "cmd_later" {
+		t.Errorf("letters %+v, %v", dead, err)
+	}
+}

@@ -119,7 +119,7 @@ func (d *Deletion) left(ctx context.Context) (left Erasure, err error) {
 		return left, err
 	}
 	for _, letter := range letters {
-		if !letter.At.After(d.At) || len(letter.Body) > 0 {
+		if !events.Millis(letter.At).After(d.At) || len(letter.Body) > 0 {
 			left.DeadLetters++
 		}
 	}
