@@ -106,7 +106,8 @@ func (u Upcasters) Decode(b []byte) (*Event, error) {
 		return nil, err
 	}
 	if len(data) > 0 {
-		if err := json.Unmarshal(data, &e.Data); err != nil {
+		ev := &e.Event // whose Data the envelope's hides
+		if err := json.Unmarshal(data, &ev.Data); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 		}
 	}
