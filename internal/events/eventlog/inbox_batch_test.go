@@ -249,7 +249,8 @@ func TestBatchesFollowOneAnother(t *testing.T) {
 	}
 	c.done.Wait()
 	subjects, batched := c.inbox(t)
-	if len(subjects) != callers*each || batched < callers || len(c.failed) != 0 || c.InboxUnanswered() != 0 {
+	// How many go by batches is the machine's: what both ways take is measured as it goes.
+	if len(subjects) != callers*each || batched == 0 || len(c.failed) != 0 || c.InboxUnanswered() != 0 {
 		t.Errorf("%d subjects, %d batched, %d unanswered, failed %v", len(subjects), batched, c.InboxUnanswered(), c.failed)
 	}
 	for i := range callers {

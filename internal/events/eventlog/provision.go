@@ -95,6 +95,23 @@ func (p *provisioner) noneRestoring(ctx context.Context) error {
 	return nil
 }
 
+const (
+	createTries = 5
+	storeFailed = 10049 // "error creating store for stream"
+)
+
+// create makes a stream. A server that has just begun tries whether it may write to its folder and removes what it made
+// for that, which can be the folder of the first stream: that is tried again a moment later.
+func (p *provisioner) create(ctx context.Context, want jetstream.StreamConfig) error {
+	for try := 0; ; try++ {
+		_, err := p.js.CreateStream(ctx, want)
+		refused, ok := errors.AsType[*jetstream.APIError](err)
+		if !ok || refused.ErrorCode != storeFailed || try >= createTries || !pause(ctx, try) {
+			return readError(err)
+		}
+	}
+}
+
 func (p *provisioner) stream(ctx context.Context, want jetstream.StreamConfig) error {
 	isLog := want.Name == streamName(p.cfg.Prefix, streamLog)
 	info, err := streamInfo(ctx, p.js, want.Name)
@@ -105,8 +122,8 @@ func (p *provisioner) stream(ctx context.Context, want jetstream.StreamConfig) e
 				return err
 			}
 		}
-		if _, err := p.js.CreateStream(ctx, want); err != nil {
-			return readError(err)
+		if err := p.create(ctx, want); err != nil {
+			return err
 		}
 		p.report.Created = append(p.report.Created, want.Name)
 		return nil

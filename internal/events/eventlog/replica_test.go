@@ -151,8 +151,12 @@ func TestReadsBehindALaggingReplica(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if _, err := l.Load(t.Context(), events.EntityCharge, second.Event.Subject); !errors.Is(err, eventlog.ErrNotFound) {
-		t.Fatalf("the replica does not lag: %v", err)
+	last := fmt.Appendf(nil, `{"last_by_subj":"paykit.log.charge.*.%s.*"}`, second.Event.Subject)
+	if m, err := srv.Conn(t).Request("$JS.API.DIRECT.GET.PAYKIT_LOG", last, soon); err != nil || m.Header.Get("Status") != "404" {
+		t.Fatalf("the replica does not lag: %+v, %v", m, err)
+	}
+	if e, err := l.Load(t.Context(), events.EntityCharge, second.Event.Subject); err != nil || e.Sequence != second.Sequence {
+		t.Errorf("what the replica does not have yet is %+v, %v: not the leader's word", e, err)
 	}
 	if n, err := l.EraseProfiles(t.Context(), a, revision+1); err != nil || n != 4 {
 		t.Errorf("erased %d profiles of 4, %v", n, err)
