@@ -242,11 +242,13 @@ func TestKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	appending := make(chan uint64, 1)
-	go func() { appending <- appendWhile(t, log) }() // so that batches are small and kills meet commits
+	appending, stop := make(chan uint64, 1), make(chan struct{})
+	go func() { appending <- appendUntil(t, log, stop) }() // so that batches are small and kills meet commits
+	bound, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
 	reached := uint64(0)
 	for range 8 {
-		cmd := exec.CommandContext(t.Context(), exe) //nolint:gosec // G204: the test's own binary
+		cmd := exec.CommandContext(bound, exe) //nolint:gosec // G204: the test's own binary
 		cmd.Env = append(os.Environ(), childEnv+"="+dir, "NATS_URL="+server.URL)
 		var stderr bytes.Buffer
 		cmd.Stderr = &stderr
@@ -268,6 +270,7 @@ func TestKilled(t *testing.T) {
 		}
 		reached = at
 	}
+	close(stop)
 	last = max(last, <-appending)
 	want, err := Rebuild(t.Context(), log, t.TempDir(), RebuildOptions{})
 	if err != nil {
@@ -287,12 +290,17 @@ func watch(out io.Reader, n int) (at uint64, lines int) {
 	return at, lines
 }
 
-func appendWhile(tb testing.TB, log *eventlog.Log) uint64 {
+func appendUntil(tb testing.TB, log *eventlog.Log, stop <-chan struct{}) uint64 {
 	tb.Helper()
 	l := newLive(tb, log)
 	var last uint64
-	for i := range 400 {
-		_, last = l.sync(fmt.Sprintf("while_%d", i), "while@example.com")
+	for i := 0; tb.Context().Err() == nil; i++ {
+		select {
+		case <-stop:
+			return last
+		default:
+			_, last = l.sync(fmt.Sprintf("while_%d", i), "while@example.com")
+		}
 	}
 	return last
 }
