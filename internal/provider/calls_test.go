@@ -78,6 +78,7 @@ func TestEveryCallIsRecorded(t *testing.T) {
 	steps := []step{
 		{"CreateCustomer", func() error { _, err := api.CreateCustomer(ctx, "customer", owner); return err }},
 		{"FindCustomer", func() error { _, err := api.FindCustomer(ctx, owner, provider.Span{Since: long}); return err }},
+		{"CustomersMade", func() error { _, _, err := api.CustomersMade(ctx, provider.Span{Since: long}, 10); return err }},
 		{"UpdateCustomer", func() error {
 			return api.UpdateCustomer(ctx, "profile", p.cus, provider.Profile{Email: "canary@example.com", Name: "Canary Bird", Owner: owner})
 		}},

@@ -120,3 +120,8 @@ func (l *Looks) At(sequence uint64, now time.Time) time.Duration { return l.l.at
 
 // Disturb has all begin anew.
 func (l *Looks) Disturb(now time.Time) { l.l.disturb(now) }
+
+// RememberPast is the memory of the customers made in past times.
+func RememberPast(api API, most int, now func() time.Time) func(ctx context.Context, owner events.Owner, made Span) (string, error) {
+	return (&pastCustomers{list: api.CustomersMade, find: api.FindCustomer, now: now, most: most}).customerMade
+}

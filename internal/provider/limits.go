@@ -34,6 +34,7 @@ type guardedAPI struct {
 	logger  zerolog.Logger
 	calls   *callRecorder // nil = no records
 	now     func() time.Time
+	past    pastCustomers
 
 	mu      sync.Mutex
 	blocked *refusal            // guarded by mu: our credentials are refused for all calls; nil when they work
@@ -52,6 +53,7 @@ func newGuardedAPI(id string, api API, perSecond float64, trip uint32, metrics *
 		id: id, api: api, metrics: metrics, now: now, logger: zerolog.Nop(), refused: map[string]*refusal{},
 		limiter: rate.NewLimiter(rate.Limit(perSecond), max(1, int(perSecond)/burstShare)),
 	}
+	g.past = pastCustomers{list: g.CustomersMade, find: g.FindCustomer, now: now, most: pastMost}
 	metrics.paused.WithLabelValues(id).Set(0)
 	g.breaker = gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
 		Name: id, MaxRequests: 3, Timeout: openFor,
@@ -166,6 +168,14 @@ func (g *guardedAPI) FindCustomer(ctx context.Context, owner events.Owner, made 
 	return guarded(ctx, g, "customers.find", func(ctx context.Context) (string, error) {
 		return g.api.FindCustomer(ctx, owner, made)
 	})
+}
+
+func (g *guardedAPI) CustomersMade(ctx context.Context, made Span, most int) (map[string]string, bool, error) {
+	got, err := guarded(ctx, g, "customers.find", func(ctx context.Context) (found[map[string]string], error) {
+		ids, complete, err := g.api.CustomersMade(ctx, made, most)
+		return found[map[string]string]{ids, complete}, err
+	})
+	return got.object, got.ok, err
 }
 
 func (g *guardedAPI) UpdateCustomer(ctx context.Context, key, id string, p Profile) error {

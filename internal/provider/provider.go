@@ -38,6 +38,9 @@ type Customers interface {
 	CreateCustomer(ctx context.Context, key string, owner events.Owner) (string, error)
 	// FindCustomer looks for a customer made with this owner in a time; "" if there is none.
 	FindCustomer(ctx context.Context, owner events.Owner, made Span) (string, error)
+	// CustomersMade lists this environment's customers that were made in a time: their ids by ours, of several the first made.
+	// It gives up at more than most, complete false.
+	CustomersMade(ctx context.Context, made Span, most int) (ids map[string]string, complete bool, err error)
 	// UpdateCustomer sets the profile; an empty field is unset at the provider.
 	UpdateCustomer(ctx context.Context, key, id string, p Profile) error
 	// SetDefaultMethod mirrors the customer's default method.

@@ -151,24 +151,24 @@ func TestWaitingDeliveriesOpenNothingThatWasClosed(t *testing.T) {
 			l := &listening{Log: in.log}
 			hooks := in.hooks()[stripeID]
 			n := provider.NewNormalizer(l, in.hooks(), provider.NormalizerConfig{Logger: zerolog.Nop()})
-			work := func(b *buyer, body string, received time.Time) { l.handle(t, hooks, n, body, received) }
+			work := func(body string, received time.Time) { l.handle(t, hooks, n, body, received) }
 			saved := events.PaymentMethodID(stripeID, "pm_"+known.n)
-			work(known, known.event("payment_method.attached", known.method()), time.Time{})
+			work(known.event("payment_method.attached", known.method()), time.Time{})
 
 			waiting := time.Now()
 			for _, b := range []*buyer{b, known} {
-				work(b, b.event("invoice.paid", object(fields{"id": "in_1", "object": "invoice", "customer": b.cus})), waiting)
+				work(b.event("invoice.paid", object(fields{"id": "in_1", "object": "invoice", "customer": b.cus})), waiting)
 				end(b)
 			}
 			before := in.last()
-			work(b, b.event("payment_method.attached", b.method()), waiting)
+			work(b.event("payment_method.attached", b.method()), waiting)
 			for _, body := range []string{
 				known.event("payment_method.updated", known.method(fields{"card": fields{"brand": "visa", "last4": "1881", "exp_month": 1, "exp_year": 2035, "fingerprint": "other"}})),
 				known.event("checkout.session.completed", known.session("complete", "paid")),
 				known.event("checkout.session.completed", known.setupSession("complete")),
 				known.event("setup_intent.succeeded", known.setupIntent()),
 			} {
-				work(known, body, waiting)
+				work(body, waiting)
 			}
 			if got := in.types(before); len(got) > 0 {
 				t.Errorf("events %v were appended", got)
@@ -179,7 +179,7 @@ func TestWaitingDeliveriesOpenNothingThatWasClosed(t *testing.T) {
 			if m := in.state(events.EntityPaymentMethod, saved); m == nil || m.Data.PaymentMethod.Last4 != "4242" {
 				t.Errorf("the saved method is %+v", m)
 			}
-			work(b, b.event("payment_intent.succeeded", b.intent("succeeded")), waiting)
+			work(b.event("payment_intent.succeeded", b.intent("succeeded")), waiting)
 			if c := in.chargeState(b.chargeID); c.Status != events.ChargeStatusSucceeded {
 				t.Errorf("the charge is %s", c.Status)
 			}

@@ -46,7 +46,11 @@ func (w *Worker) makeAccount(ctx context.Context, r request, p *guardedAPI, id s
 	customerID := r.event.CustomerID()
 	owner := events.Owner{Env: w.log.Env(), Customer: customerID}
 	find := func(made Span) (string, bool, error) {
-		found, err := p.FindCustomer(ctx, owner, made)
+		look := p.FindCustomer
+		if !made.Until.IsZero() {
+			look = p.past.customerMade // a time that a restore has forgotten
+		}
+		found, err := look(ctx, owner, made)
 		return found, found != "" && found != before.ProviderCustomerID, err // the one that was unlinked is not taken again
 	}
 	// A crash right after leaves a provider customer that we don't know. The next try has the same key and is answered

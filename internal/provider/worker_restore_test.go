@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"sync"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
 	"github.com/paykit-go/paykit/internal/events/eventlogtest"
+	"github.com/paykit-go/paykit/internal/provider"
 )
 
 // handler takes commands in, until the test ends or the returned function is called, also those that were left in the queue.
@@ -169,4 +171,125 @@ func TestNothingIsDoneTwiceAfterARestore(t *testing.T) {
 	w.oneCapture(made.ID)
 	back := p.refund(made.ID)
 	w.until(events.EntityCharge, made.ID, refundIs(back, events.RefundSucceeded))
+}
+
+// Every new customer may be one that was made in a time which a restore has forgotten, and the provider can only list all of
+// that time: it is listed once, not for each customer, but for its end as long as more may come to it.
+func TestForgottenCustomersAreListedOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.buyer("pm_card_visa")
+	known, other, lost := w.person(), w.person(), w.person()
+	file := w.backup()
+	stop := w.start()
+	lost.checkout()
+	account := w.until(events.EntityProviderAccount, lost.account(), func(*events.Event) bool { return true }).Data.ProviderAccount
+	stop()
+	w.later(26 * time.Hour)
+	w.restore(file)
+	lists := func(who *person) (n int) {
+		t.Helper()
+		w.called()
+		checkout := who.checkout()
+		w.until(events.EntityCheckout, checkout.Event.Subject, func(e *events.Event) bool { return e.Data.Checkout.ProviderSessionID != "" })
+		for _, call := range w.called() {
+			if call == "GET /v1/customers" {
+				n++
+			}
+		}
+		return n
+	}
+	stop = w.start()
+	// 26 hours in slices of six, and the end of it.
+	if n := lists(known); n != 6 {
+		t.Errorf("the first customer lists %d times", n)
+	}
+	if n := lists(other); n != 1 {
+		t.Errorf("the second customer lists %d times, want the end only", n)
+	}
+	w.later(20 * time.Minute)
+	if n := lists(w.person()); n != 1 {
+		t.Errorf("a customer of after the time is settled lists %d times, want the end only", n)
+	}
+	if n := lists(lost); n != 0 {
+		t.Errorf("one that was made in that time lists %d times", n)
+	}
+	if n := lists(w.person()); n != 0 {
+		t.Errorf("a new customer lists %d times", n)
+	}
+	if got := w.state(events.EntityProviderAccount, lost.account()).Data.ProviderAccount.ProviderCustomerID; got != account.ProviderCustomerID {
+		t.Errorf("the customer got account %s, had %s", got, account.ProviderCustomerID)
+	}
+	var customers struct{ Data []struct{ ID string } }
+	w.get("/v1/customers", &customers)
+	if len(customers.Data) != 6 {
+		t.Errorf("%d customers, want %s, the lost one and four more", len(customers.Data), p.cus)
+	}
+	stop()
+}
+
+// What can't be remembered is asked for: of too many customers none is remembered, and a reading that breaks off goes on where
+// it was.
+func TestPastCustomers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	made := provider.Span{Since: w.now()}
+	var first string
+	owner := func(name string) events.Owner {
+		return events.Owner{Env: w.log.Env(), Customer: events.CustomerID(name)}
+	}
+	for i, name := range []string{"ann", "ann", "bob"} {
+		id, err := w.api.CreateCustomer(t.Context(), fmt.Sprint("key", i), owner(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			first = id
+		}
+		w.later(7 * time.Hour)
+	}
+	made.Until = w.now()
+	w.later(time.Hour)
+	for _, tt := range []struct {
+		name, whose   string
+		most, breakAt int
+		want, lists   int
+	}{
+		{"of several the first", "ann", 100, 0, 3, 4},
+		{"in a later slice", "bob", 100, 0, 3, 4},
+		{"nobody's", "eve", 100, 0, 0, 4},
+		{"too many", "ann", 1, 0, 3, 2 + 3},
+		{"broken off", "ann", 100, 3, 2, 5},
+	} {
+		past := provider.RememberPast(w.api, tt.most, w.now)
+		ctx, cancel := context.WithCancel(t.Context())
+		lists := 0
+		w.called()
+		stop := func(*http.Request) {
+			if lists++; lists == tt.breakAt {
+				cancel()
+			}
+		}
+		w.meddle.Store(&stop)
+		got := 0
+		for i := range 3 {
+			if i > 0 {
+				ctx = t.Context()
+			}
+			id, err := past(ctx, owner(tt.whose), made)
+			if err != nil && (tt.breakAt == 0 || i > 0) {
+				t.Errorf("%s: %v", tt.name, err)
+			}
+			if id != "" {
+				got++
+			}
+			if tt.whose == "ann" && id != "" && id != first {
+				t.Errorf("%s: %s, want %s", tt.name, id, first)
+			}
+		}
+		cancel()
+		if n := len(w.called()); n != tt.lists || got != tt.want {
+			t.Errorf("%s: found %d times with %d lists, want %d and %d", tt.name, got, n, tt.want, tt.lists)
+		}
+	}
 }

@@ -192,6 +192,21 @@ func (a *API) FindCustomer(ctx context.Context, owner engine.Owner, made provide
 	return id, err
 }
 
+// CustomersMade implements [provider.Customers].
+func (a *API) CustomersMade(ctx context.Context, made provider.Span, most int) (ids map[string]string, complete bool, err error) {
+	ids, _, err = call(ctx, a, "customers.list", "", "", func() (map[string]string, *provider.Error) {
+		ids := map[string]string{}
+		for _, c := range a.s.order.customers {
+			// The model has one environment.
+			if _, older := ids[c.owner.Customer]; !older && !c.deleted && c.owner.Env != "" && within(made, c.created) {
+				ids[c.owner.Customer] = c.id
+			}
+		}
+		return ids, nil
+	})
+	return ids, err == nil && len(ids) <= most, err
+}
+
 // skew is how much earlier look-ups begin than asked, and how much later they end.
 const skew = 5 * time.Minute
 

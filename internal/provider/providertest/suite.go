@@ -418,6 +418,16 @@ func lookupsMatchExactly(s *scene) {
 		if err != nil || got != tt.want {
 			s.Errorf("customer, %s: %q, %v", tt.name, got, err)
 		}
+		if tt.owner != s.owner {
+			continue
+		}
+		ids, complete, err := s.API.CustomersMade(s.Context(), tt.made, 1)
+		if err != nil || !complete || ids[s.owner.Customer] != tt.want {
+			s.Errorf("customers, %s: %v, %t, %v", tt.name, ids, complete, err)
+		}
+	}
+	if _, complete, err := s.API.CustomersMade(s.Context(), provider.Span{Since: s.Start}, 0); err != nil || complete {
+		s.Errorf("customers, more than are wanted: %t, %v", complete, err)
 	}
 }
 

@@ -48,6 +48,31 @@ func (c *Client) FindCustomer(ctx context.Context, owner events.Owner, made prov
 	return found, nil
 }
 
+// CustomersMade implements [provider.Customers].
+func (c *Client) CustomersMade(ctx context.Context, made provider.Span, most int) (ids map[string]string, complete bool, err error) {
+	ids, complete = map[string]string{}, true
+	err = c.read(ctx, "customers.list", func(p stripego.Params) error {
+		it := c.api.Customers.List(&stripego.CustomerListParams{ListParams: listParams(p), CreatedRange: createdIn(made)})
+		for it.Next() {
+			one := it.Customer()
+			owner := events.OwnerOf(one.Metadata)
+			if one.Deleted || owner.Customer == "" || owner.Env != c.env {
+				continue
+			}
+			ids[owner.Customer] = one.ID // newest first, so the last one stays
+			if len(ids) > most {
+				complete = false
+				return nil
+			}
+		}
+		return it.Err()
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	return ids, complete, nil
+}
+
 // UpdateCustomer implements [provider.Customers].
 func (c *Client) UpdateCustomer(ctx context.Context, key, id string, r provider.Profile) error {
 	const operation = "customers.update"
