@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -30,8 +31,15 @@ func LaneOf(m eventlog.Message) string { return laneOf(m) }
 // ProviderFailing tells whether an error counts against a provider.
 func ProviderFailing(err error) bool { return providerFailing(err) }
 
-// StopAt has f told where the work is; its error stops it there. Call it before Run.
-func (w *Worker) StopAt(f func(point string) error) { w.reached = f }
+// StopAt has f told where the work is, one at a time; its error stops it there. Call it before Run.
+func (w *Worker) StopAt(f func(point string) error) {
+	var one sync.Mutex // some of the work is done at once
+	w.reached = func(point string) error {
+		one.Lock()
+		defer one.Unlock()
+		return f(point)
+	}
+}
 
 // OneAfterTheOther has the worker do in the order of its source what it would do at once. Call it before Run.
 func (w *Worker) OneAfterTheOther() {
