@@ -52,7 +52,7 @@ type Histories interface {
 
 // DeliveryStore takes deliveries in.
 type DeliveryStore interface {
-	// StoreDelivery appends a delivery once: false says that it was there. Once it returns, the delivery is durable.
+	// StoreDelivery appends a delivery once: false says that it was there before. Once it returns, the delivery is durable.
 	StoreDelivery(ctx context.Context, d eventlog.Delivery) (stored bool, err error)
 }
 

@@ -29,7 +29,8 @@ const (
 	sweepRetry = 30 * time.Second
 )
 
-// StoreDelivery appends a delivery to INBOX, once: for one that is there already it answers false. Its errors are
+// StoreDelivery appends a delivery to INBOX, once: for one that is there already it answers false, unless it may have been
+// stored by this very call, of which a part had no answer. Its errors are
 // [ErrStorageFull], [ErrUnavailable], [*UnknownError] and [ErrTooLarge]; after any but the last the provider tries again.
 //
 // Once it returns true the delivery is on disk: a crash before the provider got its answer makes it deliver again,

@@ -16,12 +16,13 @@ import (
 )
 
 const (
-	batchWorth = 16          // single writes that a batch costs as much as, until it was measured
-	batchMost  = 256         // deliveries of one batch; the server takes 1,000
-	batchRoom  = 1 << 20     // bytes of one batch
-	batchWait  = time.Second // for a batch's answer, then its deliveries are sent singly
-	costShare  = 8           // a measurement counts for an eighth of what is believed
-	costFades  = 2048        // what a batch costs is believed so much less with each single write
+	batchWorth = 16              // single writes that a batch costs as much as, until it was measured
+	batchMost  = 256             // deliveries of one batch; the server takes 1,000
+	batchRoom  = 1 << 20         // bytes of one batch
+	openWait   = 2 * time.Second // for the answer to a batch's first, then what was gathered behind it is sent singly
+	batchWait  = time.Second     // for a batch's answer, then its deliveries are sent singly
+	costShare  = 8               // a measurement counts for an eighth of what is believed
+	costFades  = 2048            // what a batch costs is believed so much less with each single write
 )
 
 // The headers of an atomic batch. Source: https://github.com/nats-io/nats-architecture-and-design ADR-50
@@ -83,6 +84,7 @@ type inboxWrite struct {
 	done      chan struct{}
 	stored    bool
 	duplicate bool
+	unsure    bool // it was in a batch that may be stored: who finds it there then may well find his own
 	err       error
 }
 
@@ -169,7 +171,9 @@ func (b *inboxBatch) take(most int) []*inboxWrite {
 // there already, and does not say which; and a server whose storage is full may give no answer to one.
 //
 // That is sound also for a batch that is stored in spite of its silence: under the guard each single write then finds its
-// delivery there.
+// delivery there. It counts as stored: it may have been there before the batch, but as a duplicate it would be taken for one
+// that had come before, and by the backfill for a sign that deliveries arrive. Both waits together leave whoever waits for 5 s,
+// as the webhook door does, time for the single write.
 func (l *Log) writeBatch(ctx context.Context, first *inboxWrite) {
 	b := &l.inbox
 	began := time.Now()
@@ -185,6 +189,9 @@ func (l *Log) writeBatch(ctx context.Context, first *inboxWrite) {
 	b.mu.Unlock()
 	if failed == nil {
 		failed = l.commitBatch(ctx, id, list)
+		for _, w := range list {
+			w.unsure = isUnknown(failed)
+		}
 	}
 	if failed != nil {
 		l.cfg.Logger.Debug().Err(failed).Int("deliveries", len(list)).Msg("deliveries are written singly: their batch was not stored")
@@ -207,10 +214,12 @@ func (l *Log) writeBatch(ctx context.Context, first *inboxWrite) {
 func (l *Log) writeSingle(ctx context.Context, w *inboxWrite, ahead int) {
 	began := time.Now()
 	_, err := l.publish(ctx, l.stream(streamInbox), w.msg, 0, w.msg.Subject)
-	if w.duplicate = errors.Is(err, ErrConflict); w.duplicate {
+	there := errors.Is(err, ErrConflict)
+	w.duplicate = there && !w.unsure
+	if there {
 		err = l.duplicate(ctx, w.msg.Subject)
 	}
-	if b := &l.inbox; ahead > 0 && err == nil && !w.duplicate {
+	if b := &l.inbox; ahead > 0 && err == nil && !there {
 		b.mu.Lock()
 		if b.batches == 0 {
 			b.measuredSingle(ahead, time.Since(began))
@@ -248,7 +257,7 @@ func (l *Log) openBatch(ctx context.Context, id string, w *inboxWrite) error {
 	if err := l.connected(ctx); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, l.patience)
+	ctx, cancel := context.WithTimeout(ctx, min(openWait, l.patience))
 	defer cancel()
 	msg := l.batched(w, id, 1)
 	msg.Header.Set(jetstream.ExpectedStreamHeader, l.stream(streamInbox))

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -183,7 +185,8 @@ func TestABatchWithoutAnswer(t *testing.T) {
 	}
 }
 
-// An answer that does not say that the whole batch is stored counts for nothing: written singly, each delivery is found there.
+// An answer that does not say that the whole batch is stored counts for nothing: written singly, each delivery is found there,
+// and was stored by whom it is from as far as anybody knows.
 func TestABatchWithAHalfAnswer(t *testing.T) {
 	t.Parallel()
 	const n = 20
@@ -192,13 +195,33 @@ func TestABatchWithAHalfAnswer(t *testing.T) {
 	c.proxy.goOn(t)
 	c.done.Wait()
 	subjects, batched := c.inbox(t)
-	if len(subjects) != n+1 || batched != n || len(c.failed) != 0 || len(c.stored) != 1 {
+	if len(subjects) != n+1 || batched != n || len(c.failed) != 0 || len(c.stored) != n+1 {
 		t.Errorf("%d subjects, %d batched, stored %v, failed %v", len(subjects), batched, c.stored, c.failed)
 	}
 	for i := range n {
-		if id := fmt.Sprint("evt_", i); subjects["paykit.inbox.stripe."+id+".none"] != 1 || c.again[id] != 2 {
+		if id := fmt.Sprint("evt_", i); subjects["paykit.inbox.stripe."+id+".none"] != 1 || c.stored[id] != 1 || c.again[id] != 1 {
 			t.Errorf("%s: %d times in the stream, %d times there before", id, subjects["paykit.inbox.stripe."+id+".none"], c.again[id])
 		}
+	}
+}
+
+// A batch's first that is not answered does not hold up what was gathered behind it for as long as its callers wait: all of it
+// is written singly.
+func TestABatchThatDoesNotOpen(t *testing.T) {
+	t.Parallel()
+	opened := regexp.MustCompile(`MSG _INBOX\.\S+ \d+ 0\r\n\r\n`) // the answer has no body
+	var lost atomic.Int64
+	c := newCrowd(t, func(b []byte) []byte {
+		return opened.ReplaceAllFunc(b, func([]byte) []byte { lost.Add(1); return nil })
+	})
+	c.SetPatience(time.Hour)
+	const n = 20
+	c.gather(t, n, 1)
+	c.proxy.goOn(t)
+	c.done.Wait()
+	subjects, batched := c.inbox(t)
+	if lost.Load() != 1 || len(subjects) != n+1 || batched != 0 || len(c.stored) != n+1 || len(c.failed) != 0 {
+		t.Errorf("%d answers lost, %d subjects, %d batched, stored %v, failed %v", lost.Load(), len(subjects), batched, c.stored, c.failed)
 	}
 }
 
