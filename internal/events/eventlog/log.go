@@ -54,7 +54,7 @@ type Log struct {
 	js         jetstream.JetStream
 	env        string
 	created    time.Time     // of the LOG
-	commands   time.Time     // when COMMANDS was created
+	commands   time.Time     // when COMMANDS was created, or restored: see tellQueuesApart
 	queues     []queueOrigin // before it was restored, oldest first
 	forgotten  []Forgotten   // by restores, oldest first
 	patience   time.Duration // for one write's acknowledgement
@@ -122,6 +122,7 @@ func openLog(ctx context.Context, nc *nats.Conn, cfg Config, restoring bool) (*L
 			}
 		}
 	}
+	l.commands = tellQueuesApart(l.queues, l.commands, l.forgotten)
 	if err := checkEnv(cfg, l.env); err != nil {
 		return nil, err
 	}

@@ -92,6 +92,26 @@ func queueOrigins(text string) ([]queueOrigin, error) {
 	return list, nil
 }
 
+// tellQueuesApart gives each queue behind a restore a time that no queue before it has, and answers that of the last, which is
+// created: older servers give a restored stream the creation time that it had, and a command that came after the restore would
+// have the id of one that was done between the backup and the restore. There the restore's end takes the creation time's place. It
+// looks at nothing but what is stored, so it finds the same for a message at every start, and after further restores.
+func tellQueuesApart(queues []queueOrigin, created time.Time, forgotten []Forgotten) time.Time {
+	if len(queues) != len(forgotten) { // one of each per restore
+		return created
+	}
+	for i, q := range slices.Backward(queues) { // from the last on, so that each is compared with what is stored
+		next := &created
+		if i+1 < len(queues) {
+			next = &queues[i+1].created
+		}
+		if !next.After(q.created) {
+			*next = forgotten[i].Until
+		}
+	}
+	return created
+}
+
 // Forgotten is a time of which the LOG knows nothing any more, since a backup from before it was restored after it. What
 // was done then was done: whoever asks for the same again, with the same ids, must find out first.
 type Forgotten struct {
