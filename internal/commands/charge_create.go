@@ -30,7 +30,7 @@ func parseChargeCreate(f *fields, cfg Config) command {
 func (c chargeCreate) plan(h *Handler, k call) plan {
 	schedule, known := h.schedule(c.retry)
 	in := events.CreateCharge{
-		ID: events.ChargeID(k.key), ProviderID: c.method.providerID, PaymentMethodID: c.method.methodID,
+		ID: events.ChargeID(k.key), CustomerID: c.method.customerID, ProviderID: c.method.providerID, PaymentMethodID: c.method.methodID,
 		Amount: c.amount, Currency: c.currency, Description: c.description, Metadata: c.metadata,
 		ReturnURL: c.returnURL, CommandDigest: k.digest, Retry: schedule,
 	}

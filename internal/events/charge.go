@@ -105,6 +105,7 @@ type ChargeInput interface{ chargeInput() }
 // CreateCharge is the command charge.create with its defaults filled in.
 type CreateCharge struct {
 	ID              string
+	CustomerID      string // whom the command names
 	ProviderID      string
 	PaymentMethodID string
 	Amount          int64
@@ -238,7 +239,7 @@ func (s Charge) end(last *Event, to ChargeStatus, typ Type, c Cause) *Event {
 
 func createCharge(last *Event, in CreateCharge, c Cause) (*Event, error) {
 	if last != nil {
-		if last.Data.Charge.CommandDigest != in.CommandDigest {
+		if !in.begins(last.Data.Charge) {
 			return nil, errConflict()
 		}
 		return nil, nil
@@ -250,6 +251,15 @@ func createCharge(last *Event, in CreateCharge, c Cause) (*Event, error) {
 		Status: ChargeStatusRequested, CommandDigest: in.CommandDigest, Retry: newRetry(in.Retry, c.at(nil)),
 	}
 	return s.next(nil, ChargeRequested, c), nil
+}
+
+// begins tells whether a charge is the one that this command begins. One that a report began, as after a restore from a backup
+// that lacks its command, has no body to compare with: it is this command's if the same customer paid the same.
+func (in CreateCharge) begins(s *Charge) bool {
+	if s.ReportedByProvider && s.CommandDigest == "" {
+		return s.CustomerID == in.CustomerID && s.ProviderID == in.ProviderID && s.Amount == in.Amount && s.Currency == in.Currency
+	}
+	return s.CommandDigest == in.CommandDigest
 }
 
 // observePayment takes in a report about a payment, whoever brought it.

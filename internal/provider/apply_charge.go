@@ -76,11 +76,32 @@ func (a *Applier) observePayment(ctx context.Context, at sighting, t target, p e
 		if err != nil {
 			return Applied{}, err
 		}
+		if paid, err := a.paidAs(ctx, at, t, other, p); err != nil || paid.Event != nil {
+			return unchanged(paid), err
+		}
 		if err := a.linkedMeanwhile(ctx, at, t, other); err != nil {
 			return Applied{}, err
 		}
 	}
 	return a.updateFrom(ctx, t.entry, events.EntityCharge, t.id, decide)
+}
+
+// paidAs finds the charge that this very payment has paid already, if it is another one: the money would count twice. That
+// happens where a payment was reported before the charge or the checkout that it was made for began again. Nothing is
+// written, so a crash leaves nothing.
+func (a *Applier) paidAs(ctx context.Context, at sighting, t target, other *eventlog.Link, p events.Payment) (eventlog.Entry, error) {
+	if other == nil || other.Entity != events.EntityCharge || other.ID == t.id || other.CustomerID != t.customerID() {
+		return eventlog.Entry{}, nil
+	}
+	e, err := a.load(ctx, events.EntityCharge, other.ID)
+	if err != nil || e.Event == nil {
+		return eventlog.Entry{}, err
+	}
+	c := e.Event.Data.Charge
+	if c.ProviderID != at.providerID || c.Status != events.ChargeStatusSucceeded || p.ID == "" || c.ProviderPaymentID != p.ID {
+		return eventlog.Entry{}, nil
+	}
+	return e, nil
 }
 
 // errLinkedMeanwhile says that a payment of which nothing was known has become another charge's.
@@ -165,7 +186,13 @@ func (a *Applier) chargeOfPayment(ctx context.Context, at sighting, p events.Pay
 	if err != nil || standing != accountLinked {
 		return target{}, err
 	}
-	return target{id: reported, customer: customer.Ref(), unknown: true}, nil
+	t := target{id: reported, customer: customer.Ref(), unknown: true}
+	if o := p.Owner; a.ours(o) && o.Customer == t.customer.ID && events.ValidID(events.EntityCharge, o.Charge) {
+		// PayKit made it, in a time that the LOG has forgotten since an older backup was restored. The charge gets the id that it
+		// had then, so that its command, should it come again, finds it done; under another one it would be a second charge.
+		t.id = o.Charge
+	}
+	return t, nil
 }
 
 // chargeOfOwner finds the charge that the reserved metadata names: its own id, or the checkout that it comes from.

@@ -67,7 +67,7 @@ func (w *Worker) beginPayment(ctx context.Context, r request, p *guardedAPI, e e
 	case !by.method.Live():
 		return w.rejectCharge(ctx, r, c.ID, events.NewFailure(events.FailureMethodDetached, ""))
 	}
-	payment, err := w.createPayment(ctx, r, p, c, by.method.ProviderMethodID)
+	payment, made, err := w.createPayment(ctx, r, p, c, by.method.ProviderMethodID)
 	if refused(err) {
 		w.logRefusal(r, err)
 		return w.rejectCharge(ctx, r, c.ID, events.NewFailure(events.FailureProviderRejected, ""))
@@ -78,7 +78,7 @@ func (w *Worker) beginPayment(ctx context.Context, r request, p *guardedAPI, e e
 	if err := w.point("payment_created"); err != nil {
 		return err
 	}
-	e, appended, ok, err := w.recordPayment(ctx, r, p, e, payment)
+	e, appended, ok, err := w.recordPayment(ctx, r, p, e, payment, made)
 	if err != nil || !ok {
 		return err
 	}
@@ -96,30 +96,34 @@ func (w *Worker) beginPayment(ctx context.Context, r request, p *guardedAPI, e e
 }
 
 // recordPayment writes a new payment's link and event, the commit point of the charge: from here on its payment is known.
-// Both are written at once, which spares the caller one fsync, and both are there before anything is confirmed. ok is false
-// if the payment belongs to another charge; this one was ended then.
+// Of one that was just made both are written at once, which spares the caller one fsync, and both are there before anything is
+// confirmed. One that was found may be paid already, and be another charge's by now: its event is written only once the link
+// says that it is this one's. ok is false if the payment belongs to another charge; this one was ended then.
 //
 // A crash right before leaves a payment that takes no money: the next try's key answers with it. A crash in between leaves
 // either a link to a charge that does not know the payment, which the next try completes in the same way, or a charge whose
 // payment has no link: whoever goes on with it, the next try or settling, links it before it is confirmed (resumePayment).
 func (w *Worker) recordPayment(
-	ctx context.Context, r request, p *guardedAPI, before eventlog.Entry, payment events.Payment,
+	ctx context.Context, r request, p *guardedAPI, before eventlog.Entry, payment events.Payment, made bool,
 ) (e eventlog.Entry, appended, ok bool, err error) {
 	c := before.Event.Data.Charge
 	var linked bool
 	var notLinked, notRecorded error
-	w.cfg.AtOnce(
-		func() {
-			if linked, notLinked = w.linkPayment(ctx, p, c, payment.ID); notLinked == nil {
-				notLinked = w.point("payment_linked")
-			}
-		},
-		func() {
-			if e, appended, notRecorded = w.observePayment(ctx, r, c, &before, payment); notRecorded == nil {
-				notRecorded = w.point("payment_recorded")
-			}
-		},
-	)
+	link := func() {
+		if linked, notLinked = w.linkPayment(ctx, p, c, payment.ID); notLinked == nil {
+			notLinked = w.point("payment_linked")
+		}
+	}
+	record := func() {
+		if e, appended, notRecorded = w.observePayment(ctx, r, c, &before, payment); notRecorded == nil {
+			notRecorded = w.point("payment_recorded")
+		}
+	}
+	if made && payment.Status == events.PaymentRequiresConfirmation {
+		w.cfg.AtOnce(link, record)
+	} else if link(); linked && notLinked == nil {
+		record()
+	}
 	if err := errors.Join(notLinked, notRecorded); err != nil {
 		return e, appended, false, err
 	}
@@ -166,9 +170,11 @@ func (w *Worker) paidBy(ctx context.Context, c *events.Charge) (by paidBy) {
 	return by
 }
 
-// createPayment makes the payment, or finds the one that an earlier try made.
-func (w *Worker) createPayment(ctx context.Context, r request, p *guardedAPI, c *events.Charge, methodID string) (events.Payment, error) {
-	return withAccount(ctx, w, r, p, func(a events.ProviderAccount) (events.Payment, error) {
+// createPayment makes the payment, or finds the one that an earlier try made: made is false then.
+func (w *Worker) createPayment(
+	ctx context.Context, r request, p *guardedAPI, c *events.Charge, methodID string,
+) (payment events.Payment, made bool, err error) {
+	payment, err = withAccount(ctx, w, r, p, func(a events.ProviderAccount) (events.Payment, error) {
 		find := func(made Span) (events.Payment, bool, error) {
 			return p.FindPayment(ctx, a.ProviderCustomerID, w.chargeOwner(c), made)
 		}
@@ -176,13 +182,17 @@ func (w *Worker) createPayment(ctx context.Context, r request, p *guardedAPI, c 
 		witness := func(made Span) (events.Payment, bool, error) {
 			return w.witnessPayment(ctx, p, Sought{Owner: w.chargeOwner(c), Key: key, Since: made.Since})
 		}
+		made = false
 		return create(w, r, key, w.since(r), find, func(key string) (events.Payment, error) {
-			return p.CreatePayment(ctx, key, PaymentRequest{
+			sent, err := p.CreatePayment(ctx, key, PaymentRequest{
 				CustomerID: a.ProviderCustomerID, MethodID: methodID, Owner: w.chargeOwner(c),
 				Amount: c.Amount, Currency: c.Currency, Description: c.Description, Metadata: c.Metadata,
 			})
+			made = err == nil
+			return sent, err
 		}, witness)
 	})
+	return payment, made, err
 }
 
 func (w *Worker) chargeOwner(c *events.Charge) events.Owner {
@@ -462,8 +472,10 @@ func (w *Worker) othersPayment(ctx context.Context, p *guardedAPI, c *events.Cha
 	case k.Entity != events.EntityCharge || k.ID == c.ID:
 		return false, nil
 	}
-	w.notOurPayment(c, c.ProviderPaymentID, k)
-	return true, nil
+	// The end of the request hangs on it, so the log's leader says it once more, which a link of our own asks in passing: it
+	// is written only where there is none.
+	ours, err := w.linkPayment(ctx, p, c, c.ProviderPaymentID)
+	return err == nil && !ours, err
 }
 
 // cancelAt cancels a payment at the provider only.

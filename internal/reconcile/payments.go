@@ -172,6 +172,9 @@ func (r *run) unknown(p events.Payment, d *Difference) *Difference {
 	d.EntityID = events.ReportedChargeID(r.ProviderID, p.ID, p.ChargeID)
 	if c := r.state.linkedTo(p.ProviderCustomerID); c != nil {
 		d.CustomerID, d.repair = c.ID, provider.PaymentSeen{Payment: p}
+		if r.ours(p.Owner) && p.Owner.Customer == c.ID && events.ValidID(events.EntityCharge, p.Owner.Charge) {
+			d.EntityID = p.Owner.Charge // as the Applier begins it
+		}
 	}
 	if !r.ours(p.Owner) {
 		d.Cause, d.Message = MissingHere, "a customer of ours paid at the provider, outside PayKit, and the log does not have it"

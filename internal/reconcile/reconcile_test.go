@@ -70,8 +70,11 @@ func check(w *world, want []difference) {
 
 	fixed := w.compare(reconcile.Options{Fix: true})
 	found = nil
-	for _, d := range fixed.Differences {
+	for i, d := range fixed.Differences {
 		found = append(found, difference{d.Kind, d.Cause, events.Type(d.Event)})
+		if d.Kind == reconcile.KindPayment && d.EntityID != before.Differences[i].EntityID {
+			w.Errorf("the charge is %s, %s was said before", d.EntityID, before.Differences[i].EntityID)
+		}
 		if d.Repaired != (d.Event != "") {
 			w.Errorf("difference %+v", d)
 		}
@@ -274,6 +277,10 @@ func paymentRows() []row {
 		{"an orphan payment of a linked customer", func(w *world) {
 			b := w.linked("pm_card_visa")
 			b.paid(b.cus, 4900, "paykit_env", w.log.Env(), "paykit_charge", events.ChargeID("lost"))
+		}, []difference{{reconcile.KindPayment, reconcile.OrphanPayment, events.ChargeSucceeded}}},
+		{"an orphan payment of a linked customer's charge", func(w *world) {
+			b := w.linked("pm_card_visa")
+			b.paid(b.cus, 4900, "paykit_env", w.log.Env(), "paykit_customer", b.ref.ID, "paykit_charge", events.ChargeID("lost"))
 		}, []difference{{reconcile.KindPayment, reconcile.OrphanPayment, events.ChargeSucceeded}}},
 		{"an orphan payment of nobody", func(w *world) {
 			b := w.linked("pm_card_visa")
