@@ -78,7 +78,18 @@ func (c rebuildCmd) Run(a *app) error {
 	pairs := append([]string{
 		"digest", result.Digest, "sequence", strconv.FormatUint(result.Sequence, 10), "file", result.Path,
 	}, rows...)
-	return a.fields(result, append(pairs, handover(result.Handover)...)...)
+	if err := a.fields(result, append(pairs, handover(result.Handover)...)...); err != nil {
+		return err
+	}
+	return refused(result.Handover)
+}
+
+// refused is an error if the running projector put the new file aside.
+func refused(h *projections.Handover) error {
+	if h.Outcome == projections.HandoverRefused {
+		return fmt.Errorf("the new views were refused: %s; they are kept as %s", h.Reason, h.Aside)
+	}
+	return nil
 }
 
 // handover says what became of a new file.
@@ -225,7 +236,9 @@ type shadowSwitchCmd struct{ viewsFolder }
 func (shadowSwitchCmd) Help() string {
 	return `The running shadow lets go of its file and ends its work; the live projector takes the file over while it answers queries, as
 after "paykit rebuild". If the live one is an older program that can't read it, the next start of the new one takes it
-instead of rebuilding.
+instead of rebuilding. If it can read it (the layout is the same, only what is made of the events differs), it takes it
+over at once and goes on in its own way with what comes: start the new program in its place right after, or end the old
+one before the switch.
 
   paykit shadow switch --data-dir /var/lib/paykit`
 }
@@ -243,8 +256,5 @@ func (c shadowSwitchCmd) Run(a *app) error {
 	if err := a.fields(h, handover(h)...); err != nil {
 		return err
 	}
-	if h.Outcome == projections.HandoverRefused {
-		return fmt.Errorf("the shadow's views were refused: %s", h.Reason)
-	}
-	return nil
+	return refused(h)
 }

@@ -165,6 +165,9 @@ func (s *system) crash(j crashJob) time.Duration {
 	if j.program == "backfill" {
 		s.missDeliveries(l)
 	}
+	if j.program == "rebuild" {
+		s.tell(l) // a rebuild of nothing comes by nothing
+	}
 	old := s.running(j.program)
 	(*old).kill()
 	if j.before != nil {
@@ -210,6 +213,16 @@ func (s *system) crash(j crashJob) time.Duration {
 	<-told
 	l.settle(ctx)
 	return time.Since(at)
+}
+
+// tell tells one story, for what takes in no load of its own.
+func (s *system) tell(l *load) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), crashBound)
+	defer cancel()
+	told := make(chan struct{})
+	close(told)
+	l.run(ctx, 1, told)
 }
 
 // running is where the system keeps the process of a program.

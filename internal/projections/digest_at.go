@@ -10,6 +10,9 @@ import (
 	"github.com/paykit-go/paykit/internal/events/eventlog"
 )
 
+// compareName is the file that DigestAt writes: never a rebuild's, which another may be at.
+const compareName = FileName + ".compare"
+
 // DigestAt makes the views anew from the first event up to a sequence, in a file of its own in dir, which it removes
 // afterwards, and answers what they are: what a projector at that sequence must have too. It touches no live file.
 // progress, if not nil, is told after each transaction.
@@ -21,7 +24,7 @@ func DigestAt(ctx context.Context, log *eventlog.Log, dir string, sequence uint6
 	if sequence > info.LastSequence { // it would be waited for
 		return Result{}, fmt.Errorf("rebuild to compare: %w", &eventlog.GapError{Want: sequence, Got: info.LastSequence + 1})
 	}
-	s, err := emptyStore(filepath.Join(dir, rebuildName))
+	s, err := emptyStore(filepath.Join(dir, compareName))
 	if err != nil {
 		return Result{}, fmt.Errorf("rebuild to compare: %w", err)
 	}

@@ -16,6 +16,7 @@ import (
 	bbolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/paykit-go/paykit/internal/crashpoint"
+	"github.com/paykit-go/paykit/internal/events"
 	"github.com/paykit-go/paykit/internal/events/eventlog"
 )
 
@@ -28,6 +29,7 @@ const (
 
 	folderLook   = 250 * time.Millisecond
 	handoverWait = 30 * time.Second
+	triedWait    = time.Minute // at most between two tries to take one file over
 )
 
 // The ends of a handover.
@@ -50,26 +52,32 @@ type Handover struct {
 	Aside     string `json:"aside,omitempty"` // where the old file is, if they differ, or the refused one
 }
 
-// handOver puts the file "from" into the live file's place, or has the projector do it that holds that, for at most wait.
-func handOver(ctx context.Context, log *eventlog.Log, dir, from string, wait time.Duration) (*Handover, error) {
+// handOver puts an open file into the live file's place, or has the projector do it that holds that, for at most wait.
+func handOver(ctx context.Context, log *eventlog.Log, dir string, s *store, wait time.Duration) (*Handover, error) {
 	if wait == 0 {
 		wait = handoverWait
 	}
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	if err := os.Remove(filepath.Join(dir, swappedName)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
-	// A crash before this leaves the file under its own name, for the next try; after it a projector takes it, now or when it
-	// starts.
-	if err := os.Rename(filepath.Join(dir, from), filepath.Join(dir, nextName)); err != nil {
-		return nil, err
-	}
-	crashpoint.Hit("projector.next_ready")
-	if err := syncDir(dir); err != nil {
+	// Its lock is let go of under the new name: nobody takes it for an unfinished one.
+	if err := errors.Join(makeNext(dir, s.path), s.close()); err != nil {
 		return nil, err
 	}
 	return awaitHandover(ctx, log, dir)
+}
+
+// makeNext gives a file the name that projectors look for.
+func makeNext(dir, from string) error {
+	if err := os.Remove(filepath.Join(dir, swappedName)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	// A crash before this leaves the file under its own name, for the next try; after it a projector takes it, now or when it
+	// starts.
+	if err := os.Rename(from, filepath.Join(dir, nextName)); err != nil {
+		return err
+	}
+	crashpoint.Hit("projector.next_ready")
+	return syncDir(dir)
 }
 
 // awaitHandover waits until the next file was taken, or takes it once nobody holds the live one.
@@ -92,12 +100,12 @@ func awaitHandover(ctx context.Context, log *eventlog.Log, dir string) (*Handove
 	}
 }
 
-// readSwapped reads what the projector said. It is gone if somebody else read it.
+// readSwapped reads what the projector said.
 func readSwapped(dir string) (*Handover, error) {
 	path := filepath.Join(dir, swappedName)
 	b, err := os.ReadFile(path) //nolint:gosec // G304: the operator's own data directory
 	if errors.Is(err, os.ErrNotExist) {
-		return &Handover{Outcome: HandoverTaken}, nil
+		return nil, errUnknown
 	}
 	if err != nil {
 		return nil, err
@@ -109,12 +117,22 @@ func readSwapped(dir string) (*Handover, error) {
 	return h, os.Remove(path)
 }
 
+// errUnknown is the end of a handover that nobody told of, or told somebody else of.
+var errUnknown = errors.New("the rebuilt file is not in its place any more, and what became of it is not known: another paykit rebuild read that, " +
+	"or the file was removed; the projector's log says whether it was taken over or refused")
+
+// writeSwapped says what becomes of the next file, before it is taken from its place. A crash after it leaves that file and an
+// answer that nobody reads: who hands the next one over removes it.
 func writeSwapped(dir string, h *Handover) error {
 	b, err := json.Marshal(h)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, swappedName), b, 0o600)
+	path := filepath.Join(dir, swappedName)
+	if err := os.WriteFile(path+"-", b, 0o600); err != nil { // who sees it under its name sees all of it
+		return err
+	}
+	return os.Rename(path+"-", path)
 }
 
 // replace puts the next file in the live one's place. It returns [ErrLocked] if a process holds that: only who holds the live
@@ -227,7 +245,13 @@ func (l current) view(f func(*bbolt.Tx) error) error {
 	for {
 		s := l.p.store.Load()
 		err := s.view(f)
-		if !errors.Is(err, bbolterrors.ErrDatabaseNotOpen) || l.p.store.Load() == s {
+		switch {
+		case l.p.store.Load() == s:
+			return err
+		case errors.Is(err, errDamaged):
+			// The old file's damage, and no reason to put the new one aside. f has begun: only its caller may begin again.
+			return &events.Error{Code: events.CodeTimeout, Message: "the views that were read were damaged, and others have taken their place; ask again"}
+		case !errors.Is(err, bbolterrors.ErrDatabaseNotOpen):
 			return err
 		}
 	}
@@ -257,6 +281,7 @@ type reader interface {
 func (p *Projector) watchFolder(ctx context.Context) error {
 	tick := time.NewTicker(folderLook)
 	defer tick.Stop()
+	var tried attempts
 	for {
 		select {
 		case <-ctx.Done():
@@ -272,13 +297,39 @@ func (p *Projector) watchFolder(ctx context.Context) error {
 			}
 			continue
 		}
-		if _, err := os.Lstat(filepath.Join(filepath.Dir(p.path), nextName)); err != nil {
+		next, err := os.Lstat(filepath.Join(filepath.Dir(p.path), nextName))
+		if err != nil {
+			tried = attempts{}
+			continue
+		}
+		if !tried.due(next, time.Now()) {
 			continue
 		}
 		if err := p.takeNext(ctx); err != nil && ctx.Err() == nil {
-			p.logger.Warn().Err(err).Msg("the rebuilt views could not be taken over yet")
+			tried.failed(next, time.Now())
+			p.logger.Warn().Err(err).Dur("again_in_ms", tried.wait).Msg("the rebuilt views could not be taken over yet")
 		}
 	}
+}
+
+// attempts are those to take one file over, each of which reads it through: they come seldomer and seldomer.
+type attempts struct {
+	file os.FileInfo
+	wait time.Duration
+	next time.Time
+}
+
+// due tells whether it is time to try a file.
+func (a *attempts) due(file os.FileInfo, now time.Time) bool {
+	return a.file == nil || !os.SameFile(a.file, file) || !now.Before(a.next)
+}
+
+func (a *attempts) failed(file os.FileInfo, now time.Time) {
+	if a.file == nil || !os.SameFile(a.file, file) {
+		a.wait = 0
+	}
+	a.file, a.wait = file, min(max(2*a.wait, folderLook), triedWait)
+	a.next = now.Add(a.wait)
 }
 
 // takeNext takes a rebuilt file over, if it fits: it is brought to where the live views are, compared with them, brought on to
@@ -303,9 +354,18 @@ func (p *Projector) takeNext(ctx context.Context) error {
 		}
 		return errors.Join(notClosed, p.refuseNext(path, why))
 	}
-	if err == nil {
-		err = n.fill(ctx, p.log, p.store.Load().has(), nil)
+	switch {
+	case err == nil:
+		return p.takeOpened(ctx, path, n)
+	case n != nil:
+		return errors.Join(err, n.close())
 	}
+	return err
+}
+
+// takeOpened takes a file over that fits, as far as was seen.
+func (p *Projector) takeOpened(ctx context.Context, path string, n *store) error {
+	err := n.fill(ctx, p.log, p.store.Load().has(), nil)
 	crashpoint.Hit("projector.next_opened")
 	h := &Handover{Outcome: HandoverTaken}
 	if err == nil {
@@ -315,11 +375,13 @@ func (p *Projector) takeNext(ctx context.Context) error {
 	if err == nil {
 		old, err = p.swap(ctx, h, n)
 	}
-	if err != nil {
-		if n != nil {
-			err = errors.Join(err, n.close())
-		}
-		return err
+	switch {
+	case old != nil: // it is done, whatever came after
+	case n.broken.Load():
+		// It was sound when it was read through. The lock is kept until this process ends: under this name nobody would get it.
+		return p.refuseNext(path, &unfitError{Reason: "damaged", Err: err})
+	default:
+		return errors.Join(err, n.close())
 	}
 	p.metrics.handovers.WithLabelValues(map[bool]string{false: "equal", true: "differs"}[h.Differs]).Inc()
 	level := zerolog.InfoLevel
@@ -328,18 +390,25 @@ func (p *Projector) takeNext(ctx context.Context) error {
 	}
 	p.logger.WithLevel(level).Uint64("stream_seq", h.Sequence).Str("old_digest", h.OldDigest).Str("new_digest", h.NewDigest).Str("aside", h.Aside).
 		Bool("differs", h.Differs).Msg("rebuilt views taken over")
-	return old.close() // waits for the queries that read it
+	// Closing waits for the queries that read it.
+	if err := errors.Join(err, old.close()); err != nil {
+		p.logger.Warn().Err(err).Msg("the rebuilt views are in use, but a power cut may bring the old ones back, or the old file is not closed")
+	}
+	return nil
 }
 
 // refuseNext puts a file aside that does not fit.
 func (p *Projector) refuseNext(path string, why *unfitError) error {
-	aside, err := setAside(path, why.Reason, p.now())
-	if err != nil {
-		return err
+	aside := asideName(path, why.Reason, p.now())
+	// If that fails it is aside all the same: of a file that was found damaged while it was open nobody gets the lock again.
+	notTold := writeSwapped(filepath.Dir(path), &Handover{Outcome: HandoverRefused, Reason: why.Error(), Aside: aside})
+	// A crash before this leaves the file in its place, and it is refused again; after it the file is aside, and that is told.
+	if err := os.Rename(path, aside); err != nil {
+		return fmt.Errorf("set %s aside: %w", path, err)
 	}
 	p.metrics.handovers.WithLabelValues("refused").Inc()
 	p.logger.Error().Err(why).Str("aside", aside).Msg("rebuilt views refused")
-	return writeSwapped(filepath.Dir(path), &Handover{Outcome: HandoverRefused, Reason: why.Error(), Aside: aside})
+	return errors.Join(notTold, syncDir(filepath.Dir(path)))
 }
 
 // compareNext compares the live views and the next ones at one sequence. No event is taken in until both are looked at.
@@ -360,7 +429,7 @@ func (p *Projector) compareNext(ctx context.Context, h *Handover, n *store) erro
 	return h.compare(ctx, old, n, release)
 }
 
-// swap puts the next file in the live one's place and answers the old one.
+// swap puts the next file in the live one's place and answers the old one, with an error too if a power cut may undo it.
 func (p *Projector) swap(ctx context.Context, h *Handover, n *store) (old *store, err error) {
 	dir := filepath.Dir(p.path)
 	p.applying.Lock()
@@ -410,6 +479,10 @@ func (p *Projector) adoptNext(why *unfitError) (*store, error) {
 			return nil, errors.Join(err, n.close())
 		}
 		p.logger.Warn().Err(why).Str("aside", aside).Msg("views put aside, the rebuilt ones take their place")
+	}
+	// A rebuild may wait for what becomes of it.
+	if err := writeSwapped(filepath.Dir(p.path), &Handover{Outcome: HandoverTaken}); err != nil {
+		return nil, errors.Join(err, n.close())
 	}
 	// A crash before this leaves the next file and no live one, after it the live one.
 	if err := os.Rename(path, p.path); err != nil {

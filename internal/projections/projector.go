@@ -118,12 +118,18 @@ func Open(dir string, log *eventlog.Log, cfg Config) (*Projector, error) {
 	return p, nil
 }
 
-// replace closes a file that can't be used, puts it aside and begins a new one.
-func (p *Projector) replace(why *unfitError) error {
-	if err := p.store.Load().close(); err != nil {
-		return err
+// replace closes a file that can't be used, puts it aside and begins a new one. It answers false if the damage that was found
+// was in another file than the one in use: a rebuilt one took its place meanwhile.
+func (p *Projector) replace(why *unfitError) (bool, error) {
+	s := p.store.Load()
+	if why.Reason == "damaged" && !s.broken.Load() {
+		p.logger.Warn().Err(why).Msg("the views that were damaged are replaced already")
+		return false, nil
 	}
-	return p.restart(why)
+	if err := s.close(); err != nil {
+		return true, err
+	}
+	return true, p.restart(why)
 }
 
 // restart puts the file aside and begins a new one.
@@ -158,17 +164,18 @@ func (p *Projector) Run(ctx context.Context) error {
 			return err
 		}
 		why := unfit(err)
-		if why == nil || restarted && why.Reason == "damaged" {
+		if why == nil || restarted && why.Reason == "damaged" && p.store.Load().broken.Load() {
 			// A new file that is damaged too is no fault of the file's.
 			p.progress.change(func(g *progress) { g.running, g.err = false, err })
 			return err
 		}
-		restarted = true
 		p.progress.change(func(g *progress) { g.running = false })
-		if err := p.replace(why); err != nil {
+		replaced, err := p.replace(why)
+		if err != nil {
 			p.progress.change(func(g *progress) { g.err = err })
 			return err
 		}
+		restarted = restarted || replaced
 	}
 }
 

@@ -30,12 +30,12 @@ func Rebuild(ctx context.Context, log *eventlog.Log, dir string, o RebuildOption
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return Result{}, fmt.Errorf("rebuild: %w", err)
 	}
-	result, err := rebuildInto(ctx, log, filepath.Join(dir, rebuildName), o)
+	s, result, err := rebuildInto(ctx, log, filepath.Join(dir, rebuildName), o)
 	if err != nil {
 		return Result{}, fmt.Errorf("rebuild: %w", err)
 	}
 	crashpoint.Hit("projector.rebuild_finished")
-	if result.Handover, err = handOver(ctx, log, dir, rebuildName, o.Wait); err != nil {
+	if result.Handover, err = handOver(ctx, log, dir, s, o.Wait); err != nil {
 		return Result{}, fmt.Errorf("rebuild: %w", err)
 	}
 	result.Path = filepath.Join(dir, FileName)
@@ -53,26 +53,28 @@ type RebuildOptions struct {
 }
 
 // rebuildInto builds the views at path, or goes on with what an interrupted rebuild left there. A crash leaves a file that the
-// next rebuild goes on with.
-func rebuildInto(ctx context.Context, log *eventlog.Log, path string, o RebuildOptions) (r Result, err error) {
+// next rebuild goes on with. The file it answers is open: until it is handed over no other rebuild may have it.
+func rebuildInto(ctx context.Context, log *eventlog.Log, path string, o RebuildOptions) (s *store, r Result, err error) {
 	info, err := log.Info(ctx)
 	if err != nil {
-		return Result{}, err
+		return nil, Result{}, err
 	}
-	s, err := resumeStore(ctx, log, info, path, o.Fresh)
+	s, err = resumeStore(ctx, log, info, path, o.Fresh)
 	if err != nil {
-		return Result{}, err
+		return nil, Result{}, err
 	}
-	defer func() { err = errors.Join(err, s.close()) }()
 	if at, _, err := s.checkpoint(); err != nil || at < info.LastSequence {
 		if err := errors.Join(err, s.fill(ctx, log, info.LastSequence, o.Progress)); err != nil {
-			return Result{}, err
+			return nil, Result{}, errors.Join(err, s.close())
 		}
 	}
 	if err := s.db.Sync(); err != nil {
-		return Result{}, err
+		return nil, Result{}, errors.Join(err, s.close())
 	}
-	return s.digest(ctx)
+	if r, err = s.digest(ctx); err != nil {
+		return nil, Result{}, errors.Join(err, s.close())
+	}
+	return s, r, nil
 }
 
 // resumeStore opens what an interrupted rebuild left at path, if it is sound and of this log; else a new file.

@@ -74,14 +74,12 @@ func copyViews(s *store, to string) error {
 
 // give lets go of the shadow's file and hands it to the live projector.
 func (p *Projector) give() error {
-	if err := p.store.Load().close(); err != nil {
-		return err
-	}
-	// A crash before the rename leaves the shadow, for the next try.
+	// A crash before the rename leaves the shadow, for the next try. The lock is let go of after it: nobody may begin a shadow
+	// in between.
 	if err := os.Rename(p.path, filepath.Join(filepath.Dir(p.path), nextName)); err != nil {
 		return err
 	}
-	return errors.Join(os.Remove(p.path+giveSuffix), syncDir(filepath.Dir(p.path)))
+	return errors.Join(p.store.Load().close(), os.Remove(p.path+giveSuffix), syncDir(filepath.Dir(p.path)))
 }
 
 // ShadowSwitch puts the shadow's views into the live ones' place, as [Rebuild] does with rebuilt ones. A running shadow lets go
@@ -99,10 +97,7 @@ func ShadowSwitch(ctx context.Context, log *eventlog.Log, dir string, wait time.
 	s, err := openStore(path, storeOptions{walk: walkAlways})
 	switch {
 	case err == nil:
-		if err := s.close(); err != nil {
-			return nil, err
-		}
-		return handOver(ctx, log, dir, shadowName, wait)
+		return handOver(ctx, log, dir, s, wait)
 	case !errors.Is(err, ErrLocked):
 		return nil, fmt.Errorf("the shadow can't be used: %w", err)
 	}
