@@ -107,11 +107,13 @@ func TestDamageOfTheNextFile(t *testing.T) {
 	if err := errors.Join(flipIn(n), p.takeOpened(t.Context(), filepath.Join(dir, nextName), n)); err != nil {
 		t.Error(err)
 	}
-	h, err := awaitHandover(t.Context(), log, dir)
+	ctx, cancel := context.WithTimeout(t.Context(), handoverWait)
+	defer cancel()
+	h, err := awaitHandover(ctx, log, dir)
 	if err != nil || h.Outcome != HandoverRefused || !strings.Contains(h.Aside, nextName+".damaged-") || p.store.Load() != live {
 		t.Errorf("%+v, %v", h, err)
 	}
-	if h, err := awaitHandover(t.Context(), log, dir); !errors.Is(err, errUnknown) {
+	if h, err := awaitHandover(ctx, log, dir); !errors.Is(err, errUnknown) {
 		t.Errorf("nobody said what became of it, and yet: %+v, %v", h, err)
 	}
 	if err := p.Close(); err != nil {
