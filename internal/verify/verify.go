@@ -144,6 +144,9 @@ func (w *walk) run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		if w.next > w.last { // also if patience was over in the moment in which the end was reached
+			return nil
+		}
 		if gap, ok := errors.AsType[*eventlog.GapError](err); ok && gap.Got > gap.Want {
 			w.missing(gap.Got - 1)
 			continue
