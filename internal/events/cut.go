@@ -14,10 +14,10 @@ func cut(object []byte, name string) (found json.RawMessage) {
 		return nil
 	}
 	for s = skip(s[1:], ", \t\r\n"); len(s) > 0 && s[0] != '}'; s = skip(s, ", \t\r\n") {
-		n := valueLength(s)
+		n := ValueLength(s)
 		key := s[:n]
 		s = skip(s[n:], ": \t\r\n")
-		n = valueLength(s)
+		n = ValueLength(s)
 		if isName(key, name) {
 			found = s[:n:n]
 		}
@@ -37,8 +37,8 @@ func isName(key []byte, name string) bool {
 
 func skip(s []byte, what string) []byte { return bytes.TrimLeft(s, what) }
 
-// valueLength is the length of the JSON value that a valid text begins with.
-func valueLength(s []byte) int {
+// ValueLength is the length of the JSON value that a valid text begins with.
+func ValueLength(s []byte) int {
 	depth, inString := 0, false
 	for i := 0; i < len(s); i++ {
 		switch c := s[i]; {

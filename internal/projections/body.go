@@ -4,8 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"slices"
-	"strings"
 	"unicode/utf8"
+
+	"github.com/paykit-go/paykit/internal/events"
 )
 
 // maxBody is the largest request, in bytes.
@@ -71,37 +72,11 @@ func nextField(s []byte) (f rawField, rest []byte) {
 	if s[0] == '}' {
 		return rawField{}, nil
 	}
-	n := valueLength(s)
+	n := events.ValueLength(s)
 	f.name, s = s[:n], bytes.TrimLeft(s[n:], ": \t\r\n")
-	n = valueLength(s)
+	n = events.ValueLength(s)
 	f.value = s[:n]
 	return f, s[n:]
-}
-
-// valueLength is the length of the JSON value that a valid text begins with.
-func valueLength(s []byte) int {
-	depth, inString := 0, false
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case inString && c == '\\':
-			i++
-		case c == '"':
-			inString = !inString
-			if !inString && depth == 0 {
-				return i + 1
-			}
-		case inString:
-		case c == '{' || c == '[':
-			depth++
-		case (c == '}' || c == ']') && depth > 0:
-			if depth--; depth == 0 {
-				return i + 1
-			}
-		case depth == 0 && strings.IndexByte(",}] \t\r\n", c) >= 0:
-			return i // behind a number, true, false or null
-		}
-	}
-	return len(s)
 }
 
 // get is a field's value, nil if it is left out.
